@@ -1,0 +1,165 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// attemptLimit bounds one request to the JetStream API, so that a request
+	// that nobody answers (an election, a server that just died) is repeated.
+	attemptLimit = 5 * time.Second
+	// totalLimit bounds Ensure where ctx has no deadline.
+	totalLimit = 15 * time.Second
+	// retryWait is the pause before a repeat. An election takes seconds.
+	retryWait = 250 * time.Millisecond
+)
+
+// Error codes of the JetStream API that nats.go has no name for.
+const (
+	codeInsufficientResources = 10023
+	codeNoPeers               = 10005
+	codeUnavailable           = 10008
+	codeReplicasNotSupported  = 10074
+	codeSubjectsOverlap       = 10065
+)
+
+// Stream is what Ensure makes or compares.
+type Stream struct {
+	// Config is the stream in its final shape. Config.Replicas is ignored.
+	Config jetstream.StreamConfig
+	// Replicas is the number of replicas; 0 means 3 on a clustered NATS, else 1.
+	// It is used when the stream is made and never compared: an operator may scale.
+	Replicas int
+	// NoProvision means that an operator made the stream: one that does not
+	// exist is then an error instead of being made.
+	NoProvision bool
+}
+
+// Ensure returns the stream of s. It creates it when it does not exist and
+// compares it when it does; see the package for what is compared. It repeats
+// what a server that is electing a leader does not answer until ctx ends.
+//
+// Errors: ErrServerTooOld, ErrNoJetStream, ErrDenied, ErrMissing, ErrDiffers,
+// or ctx's, each with what was found and what to do.
+func Ensure(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.Stream, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, totalLimit)
+		defer cancel()
+	}
+	nc := js.Conn()
+	if err := CheckServer(nc); err != nil {
+		return nil, err
+	}
+	for {
+		stream, err := attempt(ctx, js, s)
+		if err == nil || !temporary(err) {
+			return stream, err
+		}
+		timer := time.NewTimer(retryWait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, fmt.Errorf("stream %s: %w (%w)", s.Config.Name, err, context.Cause(ctx))
+		case <-timer.C:
+		}
+	}
+}
+
+func attempt(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.Stream, error) {
+	name := s.Config.Name
+	stream, err := lookUp(ctx, js, name)
+	switch {
+	case err == nil:
+		return stream, compare(stream.CachedInfo().Config, s.Config)
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, err
+	case s.NoProvision:
+		return nil, fmt.Errorf("%w: %s, and NoProvision forbids to make it: ask the operator of NATS to add it", ErrMissing, name)
+	}
+	cfg := s.Config
+	cfg.Replicas = Replicas(js.Conn(), s.Replicas)
+	err = Guard(ctx, js.Conn(), "$JS.API.STREAM.CREATE."+name, func(ctx context.Context) error {
+		stream, err = js.CreateStream(ctx, cfg)
+		return err
+	})
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		// Somebody else made it meanwhile, from another configuration.
+		if stream, err = lookUp(ctx, js, name); err == nil {
+			return stream, compare(stream.CachedInfo().Config, s.Config)
+		}
+	}
+	if err != nil {
+		return nil, explainCreate(name, cfg, err)
+	}
+	return stream, nil
+}
+
+func lookUp(ctx context.Context, js jetstream.JetStream, name string) (stream jetstream.Stream, err error) {
+	err = Guard(ctx, js.Conn(), "$JS.API.STREAM.INFO."+name, func(ctx context.Context) error {
+		stream, err = js.Stream(ctx, name)
+		return err
+	})
+	if err != nil {
+		return nil, explain(err)
+	}
+	return stream, nil
+}
+
+// Replicas returns the number of replicas for a stream made over nc: n, or for
+// 0 three on a clustered NATS and one elsewhere.
+func Replicas(nc *nats.Conn, n int) int {
+	switch {
+	case n > 0:
+		return n
+	case nc.ConnectedClusterName() != "":
+		return 3
+	}
+	return 1
+}
+
+// temporary tells whether repeating may help.
+func temporary(err error) bool {
+	if errors.Is(err, ErrDenied) || errors.Is(err, ErrNoJetStream) || errors.Is(err, ErrDiffers) || errors.Is(err, ErrMissing) {
+		return false
+	}
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		// No peers: the servers of a cluster that is starting are not all known yet.
+		return api.ErrorCode == codeUnavailable || api.ErrorCode == codeNoPeers
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded)
+}
+
+func explain(err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w on this NATS server: start it with -js or a jetstream block (%w)", ErrNoJetStream, err)
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("%w for this account: enable it with \"jetstream: enabled\" (%w)", ErrNoJetStream, err)
+	}
+	return err
+}
+
+func explainCreate(name string, cfg jetstream.StreamConfig, err error) error {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		switch api.ErrorCode {
+		case codeNoPeers, codeReplicasNotSupported:
+			return fmt.Errorf("stream %s: cannot be kept on %d servers, set Replicas to what this NATS can do: %w", name, cfg.Replicas, err)
+		case codeInsufficientResources:
+			return fmt.Errorf("stream %s: the JetStream limits of the server or account leave no room: %w", name, err)
+		case codeSubjectsOverlap:
+			return fmt.Errorf("stream %s: another stream has its subjects %q; find it with `nats stream find --subject`: %w", name, cfg.Subjects, err)
+		}
+	}
+	if err = explain(err); errors.Is(err, ErrNoJetStream) {
+		return err
+	}
+	return fmt.Errorf("stream %s: cannot be made: %w", name, err)
+}
