@@ -1,0 +1,26 @@
+//go:build unix
+
+package natstest
+
+import (
+	"os"
+	"syscall"
+)
+
+const exeSuffix = ""
+
+// Pause stops the server with SIGSTOP: its sockets stay open and nothing answers.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig os.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd != nil {
+		_ = s.cmd.Process.Signal(sig)
+	}
+}
+
+func interrupt(p *os.Process) error { return p.Signal(os.Interrupt) }

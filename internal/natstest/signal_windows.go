@@ -1,0 +1,13 @@
+package natstest
+
+import "os"
+
+const exeSuffix = ".exe"
+
+// Pause does nothing: Windows has no SIGSTOP.
+func (s *Server) Pause() {}
+
+// Resume ends a Pause.
+func (s *Server) Resume() {}
+
+func interrupt(p *os.Process) error { return p.Kill() }
