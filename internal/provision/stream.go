@@ -85,6 +85,9 @@ func attempt(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.S
 	}
 	cfg := s.Config
 	cfg.Replicas = Replicas(js.Conn(), s.Replicas)
+	if memoryOnly(ctx, js) {
+		cfg.Storage = jetstream.MemoryStorage
+	}
 	err = Guard(ctx, js.Conn(), "$JS.API.STREAM.CREATE."+name, func(ctx context.Context) error {
 		stream, err = js.CreateStream(ctx, cfg)
 		return err
@@ -122,6 +125,18 @@ func Replicas(nc *nats.Conn, n int) int {
 		return 3
 	}
 	return 1
+}
+
+// memoryOnly tells whether the account may store nothing in files, as on an
+// embedded server without a directory: its streams are then made in memory.
+// Who may not ask is taken to have files.
+func memoryOnly(ctx context.Context, js jetstream.JetStream) bool {
+	var info *jetstream.AccountInfo
+	err := Guard(ctx, js.Conn(), "$JS.API.INFO", func(ctx context.Context) (err error) {
+		info, err = js.AccountInfo(ctx)
+		return err
+	})
+	return err == nil && len(info.Tiers) == 0 && info.Limits.MaxStore == 0
 }
 
 // temporary tells whether repeating may help.
