@@ -1,0 +1,67 @@
+package routing
+
+import "slices"
+
+// Target is whom a message is for: One node or Many. The targets are made by
+// To, Any, All, Others and Nodes, and by nothing else.
+type Target interface{ target() target }
+
+// One is a target that is one node.
+type One interface {
+	Target
+	one()
+}
+
+// Many is a target that is any number of nodes.
+type Many interface {
+	Target
+	many()
+}
+
+// To is the node with that id. Durable messages survive its restart.
+func To(id string) One { return oneTarget{target{to: toNode, id: id}} }
+
+// Any is any one node that handles the kind.
+func Any() One { return oneTarget{target{to: toAny}} }
+
+// All is every node that handles the kind, the sender included.
+func All() Many { return manyTarget{target{to: toAll}} }
+
+// Others is every node that handles the kind, but not the sender.
+func Others() Many { return manyTarget{target{to: toOthers}} }
+
+// Nodes is the nodes with those ids. Each of them must be a member that
+// handles the kind.
+func Nodes(ids ...string) Many {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	return manyTarget{target{to: toNodes, ids: slices.Compact(ids)}}
+}
+
+// targetKind is which of the constructors made a target.
+type targetKind uint8
+
+const (
+	toNode targetKind = iota + 1
+	toAny
+	toAll
+	toOthers
+	toNodes
+)
+
+// target is what the verbs look at.
+type target struct {
+	to  targetKind
+	id  string   // toNode
+	ids []string // toNodes: sorted, each once
+}
+
+type oneTarget struct{ t target }
+
+func (o oneTarget) target() target { return o.t }
+func (oneTarget) one()             {}
+
+type manyTarget struct{ t target }
+
+func (m manyTarget) target() target { return m.t }
+func (manyTarget) many()            {}
