@@ -1,0 +1,90 @@
+package cluster
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/routing"
+)
+
+// SendOption is an option of Send and Broadcast.
+type SendOption interface{ send(*routing.SendOptions) }
+
+// CallOption is an option of Call and CallRaw.
+type CallOption interface{ call(*routing.CallOptions) }
+
+// HandleOption is an option of Handle, HandleCall and HandleRaw.
+type HandleOption interface{ handle(*routing.HandleOptions) }
+
+type (
+	sendOption   func(*routing.SendOptions)
+	callOption   func(*routing.CallOptions)
+	handleOption func(*routing.HandleOptions)
+)
+
+func (f sendOption) send(o *routing.SendOptions)       { f(o) }
+func (f callOption) call(o *routing.CallOptions)       { f(o) }
+func (f handleOption) handle(o *routing.HandleOptions) { f(o) }
+
+// AtMostOnce sends now or not at all: nothing is stored, nothing is repeated,
+// and nil means that it went out, not that somebody heard it.
+func AtMostOnce() SendOption {
+	return sendOption(func(o *routing.SendOptions) { o.AtMostOnce = true })
+}
+
+// ID gives the message an id of the caller's. Sent again with the same id,
+// target and kind within two minutes, by any node, it is stored once and the
+// repeat returns ErrDuplicate.
+func ID(id string) SendOption {
+	return sendOption(func(o *routing.SendOptions) { o.ID = id })
+}
+
+// Idempotent allows Call to ask another node where it is unknown whether the
+// first one has run the request.
+func Idempotent() CallOption {
+	return callOption(func(o *routing.CallOptions) { o.Idempotent = true })
+}
+
+// HeaderOption is an option of every verb that sends.
+type HeaderOption struct{ header nats.Header }
+
+func (h HeaderOption) send(o *routing.SendOptions) { o.Header = merged(o.Header, h.header) }
+func (h HeaderOption) call(o *routing.CallOptions) { o.Header = merged(o.Header, h.header) }
+
+// Header adds a header to the message. Names that begin with "Nats-" or
+// "Catga-" are the library's own and are refused.
+func Header(name, value string) HeaderOption {
+	return HeaderOption{nats.Header{name: {value}}}
+}
+
+func merged(into, add nats.Header) nats.Header {
+	if into == nil {
+		into = nats.Header{}
+	}
+	for name, values := range add {
+		into[name] = append(into[name], values...)
+	}
+	return into
+}
+
+// Concurrency is how many messages of the kind the node has in hand at once:
+// by default 16 durable ones and 256 calls. It bounds both.
+func Concurrency(n int) HandleOption {
+	return handleOption(func(o *routing.HandleOptions) { o.Concurrency = n })
+}
+
+// TimeLimit ends the ctx of a handler after d. By default a durable handler has
+// no limit and a call has the caller's. Go cannot stop a handler: one that
+// ignores its ctx keeps its message until it returns.
+func TimeLimit(d time.Duration) HandleOption {
+	return handleOption(func(o *routing.HandleOptions) { o.TimeLimit = d })
+}
+
+// RetryPolicy says how often and how fast a failed durable message is tried again.
+type RetryPolicy = routing.RetryPolicy
+
+// Retry replaces the default policy of three retries.
+func Retry(p RetryPolicy) HandleOption {
+	return handleOption(func(o *routing.HandleOptions) { o.Retry = p })
+}
