@@ -32,6 +32,11 @@ const (
 	HeaderError     = "Nats-Service-Error"
 	HeaderErrorCode = "Nats-Service-Error-Code"
 
+	// HeaderRefused is in the answer of a node that did not run the handler, and
+	// says why: RefusedBusy and so on. HeaderError goes with it, for clients
+	// that know only that.
+	HeaderRefused = "Catga-Refused"
+
 	// HeaderTTL is the life of one stored message, in whole seconds.
 	HeaderTTL = "Nats-TTL"
 
@@ -44,4 +49,14 @@ const (
 	HeaderDeadSeq      = "Catga-Dead-Seq"
 	HeaderDeadSent     = "Catga-Dead-Sent"
 	HeaderDeadStack    = "Catga-Dead-Stack"
+)
+
+// Values of HeaderRefused. A caller may ask another node.
+const (
+	// RefusedBusy says that as many calls of the kind run as may.
+	RefusedBusy = "busy"
+	// RefusedLeaving says that the node is on its way out.
+	RefusedLeaving = "leaving"
+	// RefusedVersion says that the node does not speak the wire version of the request.
+	RefusedVersion = "version"
 )

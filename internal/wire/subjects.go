@@ -141,6 +141,9 @@ func (c Cluster) CallNode(id, kind string) string {
 // CallAll is where every handler of kind hears at-most-once messages and gathers.
 func (c Cluster) CallAll(kind string) string { return c.prefix() + "call.all." + kind }
 
+// CallQueue is the name of the queue group on CallAny.
+const CallQueue = "catga"
+
 // CallAny is the queue group of the handlers of kind, for clients without this library.
 func (c Cluster) CallAny(kind string) string { return c.prefix() + "call.any." + kind }
 
