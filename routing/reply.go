@@ -23,6 +23,7 @@ import (
 // answer that comes late, or twice, finds nobody and is dropped.
 type replies struct {
 	prefix string // up to the number
+	sender string // the reply subject of a message that wants no answer
 	sub    *nats.Subscription
 
 	calls  atomic.Uint64
@@ -63,7 +64,11 @@ type pending struct {
 // newReplies makes a table for the inbox under prefix, which ends in a dot. It
 // does no I/O: see subscribe.
 func newReplies(prefix string) *replies {
-	r := &replies{prefix: prefix + strings.ToLower(rand.Text()[:8]), closed: make(chan struct{})}
+	r := &replies{
+		prefix: prefix + strings.ToLower(rand.Text()[:8]),
+		sender: prefix + castToken,
+		closed: make(chan struct{}),
+	}
 	for i := range r.shards {
 		r.shards[i].waiting = make(map[uint64]*pending)
 	}
@@ -79,8 +84,7 @@ func newReplies(prefix string) *replies {
 func (r *replies) subscribe(ctx context.Context, nc *nats.Conn) error {
 	// One wildcard for all tokens of the incarnation: the random part is a part
 	// of the token and cannot be in the subject of a subscription.
-	subject := r.prefix[:strings.LastIndexByte(r.prefix, '.')] + ".*"
-	sub, err := nc.Subscribe(subject, r.deliver)
+	sub, err := nc.Subscribe(r.base()+"*", r.deliver)
 	if err != nil {
 		return err
 	}
@@ -91,6 +95,9 @@ func (r *replies) subscribe(ctx context.Context, nc *nats.Conn) error {
 	}
 	return flush(ctx, nc)
 }
+
+// base is the prefix that the inbox was made for.
+func (r *replies) base() string { return strings.TrimSuffix(r.sender, castToken) }
 
 // await registers a call and returns its reply subject. Every await is followed
 // by one release.
@@ -140,11 +147,6 @@ func (r *replies) shard(number uint64) *replyShard { return &r.shards[number%rep
 func (r *replies) subject(number uint64) string {
 	b := make([]byte, 0, len(r.prefix)+13)
 	return string(strconv.AppendUint(append(b, r.prefix...), number, numberBase))
-}
-
-// castSubject is the reply subject of a message that wants no answer.
-func (r *replies) castSubject() string {
-	return r.prefix[:strings.LastIndexByte(r.prefix, '.')+1] + castToken
 }
 
 // number is the inverse of subject; ok is false for a subject that is not ours.

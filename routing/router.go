@@ -125,7 +125,7 @@ func (r *Router) Prepare(ctx context.Context) error {
 	if err := r.provision(ctx); err != nil {
 		return fmt.Errorf("routing: prepare: %w", err)
 	}
-	if err := r.subscribeCalls(); err != nil {
+	if err := r.subscribeCalls(ctx); err != nil {
 		return fmt.Errorf("routing: prepare: %w", err)
 	}
 	return nil
@@ -147,7 +147,7 @@ func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 	again := r.phase == phaseStarted
 	r.incarnation = incarnation
 	r.mu.Unlock()
-	if err := r.startCalls(incarnation); err != nil {
+	if err := r.startCalls(ctx, incarnation); err != nil {
 		return fmt.Errorf("routing: start: %w", err)
 	}
 	r.mu.Lock()

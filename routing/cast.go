@@ -1,0 +1,82 @@
+package routing
+
+import (
+	"context"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/wire"
+)
+
+// cast sends a message now or not at all. nil says that it left; who is away,
+// or is too slow, misses it.
+func (r *Router) cast(ctx context.Context, to Target, m Raw, o SendOptions) error {
+	if err := r.sendable(); err != nil {
+		return notDelivered(err)
+	}
+	if to == nil {
+		return notDelivered(errNoTarget)
+	}
+	if ctx.Err() != nil {
+		return notDelivered(ctxReason(ctx))
+	}
+	if err := checkCallerID(o.ID); err != nil {
+		return notDelivered(err)
+	}
+	extra := 0
+	if o.ID != "" {
+		extra++
+	}
+	t := to.target()
+	if t.to == toOthers || t.to == toNodes {
+		extra++
+	}
+	h, err := newHeader(ctx, m, o.Header, extra)
+	if err != nil {
+		return notDelivered(err)
+	}
+	if o.ID != "" {
+		h[wire.HeaderID] = []string{o.ID}
+	}
+	subject, err := r.castSubject(t, m.Name, h)
+	if err != nil {
+		return notDelivered(err)
+	}
+	in := r.calls.replies.Load()
+	// A reconnect buffer would turn "now or not at all" into "later".
+	if in == nil || !r.nc.IsConnected() {
+		return notDelivered(nats.ErrDisconnected)
+	}
+	return r.publishCore(subject, in.sender, h, m.Data)
+}
+
+// castSubject returns where a message to t goes, and writes into h which of
+// the listeners it is for.
+func (r *Router) castSubject(t target, kind string, h nats.Header) (string, error) {
+	view := r.peers.Load()
+	switch t.to {
+	case toNode:
+		p, err := memberFor(view, t.id, kind)
+		if err != nil {
+			return "", err
+		}
+		return r.cluster.CallNode(p.ID, kind), nil
+	case toAny:
+		p := pick(view.handlers[kind], r.id, nil, r.turn(kind))
+		if p == nil {
+			return "", noHandler(kind)
+		}
+		return r.cluster.CallNode(p.ID, kind), nil
+	case toOthers:
+		h[wire.HeaderExcept] = []string{r.id}
+	case toNodes:
+		for _, id := range t.ids {
+			if _, err := memberFor(view, id, kind); err != nil {
+				return "", err
+			}
+		}
+		h[wire.HeaderOnly] = []string{strings.Join(t.ids, ",")}
+	}
+	return r.cluster.CallAll(kind), wire.CheckKind(kind)
+}
