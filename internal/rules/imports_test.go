@@ -11,7 +11,7 @@ import (
 // layers says which packages of this module each package may import, tests
 // aside. Who wants another arrow draws it here and defends it in review.
 var layers = map[string][]string{
-	"cluster":           {"internal/dial", "internal/wire", "kvregistry", "routing"},
+	"cluster":           {"internal/dial", "internal/provision", "internal/wire", "kvregistry", "routing"},
 	"kvregistry":        {"internal/provision", "internal/wire"},
 	"routing":           {"internal/provision", "internal/wire"},
 	"embedded":          {"internal/dial"},
