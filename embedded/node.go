@@ -1,0 +1,214 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// lameDuck is how long clients of the listener get to go elsewhere at
+	// Close, and lameDuckGrace how long before the first is disconnected.
+	lameDuck      = 200 * time.Millisecond
+	lameDuckGrace = 20 * time.Millisecond
+
+	// pingInterval and maxPings find a client that vanished without a word in
+	// 20 to 30 s. The stock settings need 4 to 6 minutes.
+	pingInterval = 10 * time.Second
+	maxPings     = 2
+
+	// stopGrace is how long a failed Start waits for a server that is still
+	// reading its directory.
+	stopGrace = 2 * time.Second
+)
+
+// node is a running nats-server and what belongs to it.
+type node struct {
+	srv   *server.Server
+	log   *serverLog
+	dir   *dir   // nil in memory
+	url   string // of the listener; empty = none
+	token string
+}
+
+// startNode starts a server and waits until it can be written.
+func startNode(ctx context.Context, set settings) (_ *node, err error) {
+	n := &node{token: set.Token}
+	name, store := serverName(), ""
+	if set.Dir != "" {
+		if n.dir, err = openDir(set.Dir); err != nil {
+			return nil, err
+		}
+		name, store = n.dir.mark.Server, n.dir.path
+	} else {
+		// The server wants a folder even for streams in memory. Its default is
+		// one that all servers of the machine share.
+		if store, err = os.MkdirTemp("", "catga-memory-"); err != nil {
+			return nil, unusable(os.TempDir(), err)
+		}
+		defer func() { _ = os.RemoveAll(store) }()
+	}
+	n.log = newServerLog(set.Log, name)
+	if n.dir != nil {
+		for _, s := range n.dir.removeHalfMade() {
+			n.log.Warnf("removed a stream whose creation was cut short by a crash: %s", s)
+		}
+	}
+	n.srv, err = server.NewServer(set.options(name, store))
+	if err != nil {
+		err = &fault{is: ErrFailed, text: err.Error(), errs: []error{err}}
+		return nil, errors.Join(err, n.release())
+	}
+	n.srv.SetLoggerV2(n.log, n.log.debugging(), false, false)
+	if set.exposed() && !set.protected() {
+		n.log.Warnf("other machines may reach %s and read and write everything: set TLS and Token, or listen on 127.0.0.1", set.Addr)
+	}
+
+	// Start returns when streams are recovered and the listener is open.
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		n.srv.Start()
+	}()
+	select {
+	case <-started:
+		err = n.ready(ctx, set)
+	case <-ctx.Done():
+		err = notReady(ctx, "streams are being recovered")
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.abandon(started))
+	}
+	return n, nil
+}
+
+// abandon stops a server that may still be starting. A server that reads a
+// large directory cannot be interrupted, so it is left to end by itself.
+func (n *node) abandon(started <-chan struct{}) error {
+	stopped := make(chan error, 1)
+	go func() {
+		<-started // Shutdown during Start leaves goroutines behind
+		stopped <- n.stop()
+	}()
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	select {
+	case err := <-stopped:
+		return err
+	case <-grace.C:
+		return nil
+	}
+}
+
+// options translates settings for nats-server. What is not said here is the
+// server's default.
+func (s settings) options(name, store string) *server.Options {
+	o := &server.Options{
+		ServerName:             name,
+		NoSigs:                 true, // or it would end the process on Ctrl-C
+		DontListen:             !s.listen,
+		JetStream:              true,
+		DisableJetStreamBanner: true,
+		StoreDir:               store,
+		JetStreamMaxMemory:     s.MaxMemory,
+		MaxPayload:             int32(s.MaxPayload), //nolint:gosec // checked: 64 MiB at most
+		PingInterval:           pingInterval,
+		MaxPingsOut:            maxPings,
+		LameDuckDuration:       lameDuck,
+		LameDuckGracePeriod:    lameDuckGrace,
+		TLSConfig:              s.TLS,
+		TLSTimeout:             2, // seconds; 0 would be none at all
+		Authorization:          s.Token,
+	}
+	switch {
+	case s.Dir == "":
+		o.JetStreamMaxStore = 1 // 0 would be the free space of the disk
+	case s.MaxStore > 0:
+		o.JetStreamMaxStore = s.MaxStore
+	default:
+		o.JetStreamMaxStore = -1 // the server finds out
+	}
+	if s.SyncEvery > 0 {
+		o.SyncInterval = s.SyncEvery
+	} else {
+		o.SyncAlways = true
+	}
+	if s.listen {
+		o.Host, o.Port = s.host, s.port
+		if s.port == 0 {
+			o.Port = server.RANDOM_PORT
+		}
+	}
+	return o
+}
+
+// startError explains what the server called fatal at its start.
+func (s settings) startError(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
+		// syscall.EADDRINUSE is an invented number on Windows; 10048 is its own.
+		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.Errno(10048)) {
+			return &fault{is: ErrAddrInUse, errs: []error{err}, text: fmt.Sprintf(
+				"address %s is in use: stop what listens there, choose another Addr, or connect to it by its url", s.Addr)}
+		}
+		return &fault{is: ErrFailed, errs: []error{err}, text: fmt.Sprintf("cannot listen on %s: %v", s.Addr, op.Err)}
+	}
+	return err
+}
+
+// inProcess is the option that connects to n inside the process. It comes
+// last: logins and TLS among the options of the caller are meant for a server
+// elsewhere.
+func (n *node) inProcess() nats.Option {
+	return func(o *nats.Options) error {
+		o.InProcessServer = n.srv
+		o.Secure, o.TLSConfig, o.TLSHandshakeFirst = false, nil, false
+		o.TLSCertCB, o.RootCAsCB = nil, nil
+		o.User, o.Password, o.UserInfo, o.TokenHandler = "", "", nil, nil
+		o.UserJWT, o.Nkey, o.SignatureCB = nil, "", nil
+		o.Token = n.token
+		return nil
+	}
+}
+
+// stop shuts the server down and waits for its goroutines.
+func (n *node) stop() error {
+	if n.url != "" {
+		n.srv.LameDuckShutdown()
+	}
+	n.srv.Shutdown()
+	n.srv.WaitForShutdown()
+	return n.release()
+}
+
+// release frees the directory.
+func (n *node) release() error {
+	if n.dir == nil {
+		return nil
+	}
+	return n.dir.close()
+}
+
+// clientURL is where the listener of srv is reached from this machine.
+func (n *node) clientURL(set settings) string {
+	host := set.host
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	scheme := "nats"
+	if set.TLS != nil {
+		scheme = "tls"
+	}
+	port := n.srv.Addr().(*net.TCPAddr).Port
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
+}
