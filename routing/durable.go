@@ -1,16 +1,193 @@
 package routing
 
-import "context"
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
 
-// durable is the state of the durable side of a router.
-type durable struct{}
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
-type lane struct{}
+	"github.com/catga/catga-go/internal/wire"
+)
 
-func newLane(*Router, *kind) *lane { return &lane{} }
+// durable is the durable side of a router: a puller per consumer.
+type durable struct {
+	link    link
+	missing chan struct{} // a consumer or stream was missed
 
-func (r *Router) provision(context.Context) error    { return nil }
-func (r *Router) startDurable(context.Context) error { return nil }
-func (r *Router) drainDurable(context.Context) error { return nil }
-func (r *Router) closeDurable()                      {}
-func (r *Router) releaseOf([]*peer, *peers)          {}
+	once  sync.Once // makes the pullers, when the kinds are settled
+	all   []*puller
+	work  map[string]*puller // by kind
+	mail  *puller
+	fan   *puller
+	heard []*nats.Subscription // questions about what is in hand
+
+	releases releases
+}
+
+func (d *durable) init() {
+	d.link.init()
+	d.missing = make(chan struct{}, 1)
+	d.releases.init()
+}
+
+// pullers returns the pullers of all consumers, which it makes when the kinds
+// are settled. A node without handlers has none.
+func (r *Router) pullers() []*puller {
+	d := &r.durable
+	d.once.Do(func() {
+		d.work = map[string]*puller{}
+		var kinds []*kind
+		for _, name := range r.Kinds() {
+			kinds = append(kinds, r.kinds[name])
+		}
+		if len(kinds) == 0 {
+			return
+		}
+		node := wire.NodeConsumer(r.id)
+		d.mail = r.newPuller(r.cluster.WorkStream(), node, r.cluster.NodeMail(r.id, ""), r.mailConsumer, kinds...)
+		d.fan = r.newPuller(r.cluster.FanoutStream(), node, r.cluster.All(""), r.fanoutConsumer, kinds...)
+		d.mail.mixed, d.fan.mixed = true, true
+		d.all = append(d.all, d.mail, d.fan)
+		for _, k := range kinds {
+			p := r.newPuller(r.cluster.WorkStream(), wire.WorkConsumer(k.name), r.cluster.Work(""), func() jetstream.ConsumerConfig { return r.workConsumer(k.name) }, k)
+			d.work[k.name] = p
+			d.all = append(d.all, p)
+		}
+	})
+	return d.all
+}
+
+// observes reports whether this router was started without Prepare: it has
+// nothing of its own at the server.
+func (r *Router) observes() bool { return r.observer.Load() }
+
+func (r *Router) currentIncarnation() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.incarnation
+}
+
+// miss asks for a look at what is there.
+func (r *Router) miss() {
+	select {
+	case r.durable.missing <- struct{}{}:
+	default:
+	}
+}
+
+// startDurable begins to consume.
+func (r *Router) startDurable(context.Context) error {
+	statuses := r.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
+	if r.nc.IsConnected() {
+		r.durable.link.raise()
+	}
+	r.wg.Go(func() { r.watchLink(statuses) })
+	pullers := r.pullers()
+	if len(pullers) == 0 {
+		return nil
+	}
+	r.wg.Go(r.runReleases)
+	r.wg.Go(r.reportProgress)
+	for _, p := range pullers {
+		r.wg.Go(func() {
+			if p.mixed {
+				// What an earlier life of this node left in hand comes first.
+				r.releaseOwn(p)
+			}
+			p.run(r.ctx)
+		})
+	}
+	r.releaseAtStart()
+	return nil
+}
+
+// reportProgress tells the server every 5 s of everything in hand.
+func (r *Router) reportProgress() {
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if r.durable.link.up.Load() {
+				for _, p := range r.durable.all {
+					p.progress()
+				}
+			}
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// drainDurable hands back what has not begun, waits for the running handlers,
+// and for the server to have all answers. The fan-out consumer ends here: a
+// node that left is not written to any more.
+func (r *Router) drainDurable(ctx context.Context) error {
+	pullers := r.pullers()
+	for _, p := range pullers {
+		p.beginDrain()
+	}
+	var busy []<-chan struct{}
+	for _, k := range r.kinds {
+		busy = append(busy, k.lane.close())
+	}
+	for _, p := range pullers {
+		busy = append(busy, p.done)
+	}
+	for _, done := range busy {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err := flush(ctx, r.nc); err != nil {
+		return err
+	}
+	r.left.Store(true)
+	return r.deleteConsumers(ctx)
+}
+
+// deleteConsumers removes what a node that left has no use for. The mailbox of
+// a named node stays: mail that it has not read is still there when it is back.
+func (r *Router) deleteConsumers(ctx context.Context) error {
+	if r.durable.fan == nil {
+		return nil
+	}
+	gone := []*puller{r.durable.fan}
+	if r.cfg.Anonymous {
+		gone = append(gone, r.durable.mail)
+	}
+	var errs []error
+	for _, p := range gone {
+		err := r.api(ctx, "$JS.API.CONSUMER.DELETE."+p.stream+"."+p.consumer, func(ctx context.Context) error {
+			return r.js.DeleteConsumer(ctx, p.stream, p.consumer)
+		})
+		if err != nil && !isNotFound(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closeDurable ends what Close does not end by the router's ctx.
+func (r *Router) closeDurable() {
+	r.mu.Lock()
+	kinds := make([]*kind, 0, len(r.kinds))
+	for _, k := range r.kinds {
+		kinds = append(kinds, k)
+	}
+	subs := slices.Clone(r.durable.heard)
+	r.durable.heard = nil
+	r.mu.Unlock()
+	for _, k := range kinds {
+		k.lane.close()
+	}
+	for _, sub := range subs {
+		_ = sub.Unsubscribe() // the only errors are of a closed connection
+	}
+}

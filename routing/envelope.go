@@ -66,18 +66,6 @@ func checkHeader(name string, values []string) error {
 	return nil
 }
 
-// stamp writes the id of a durable message: a generated one, which also says
-// who sent it, or the caller's, scoped.
-func stamp(h nats.Header, sender, id, scope, kind string) {
-	if scope == "" {
-		h[wire.HeaderMsgID] = []string{id}
-		return
-	}
-	h[wire.HeaderMsgID] = []string{scopedID(scope, kind, id)}
-	h[wire.HeaderID] = []string{id}
-	h[wire.HeaderFrom] = []string{sender}
-}
-
 // idOf returns the message's id and its sender.
 func idOf(h nats.Header) (id, from string) {
 	id = h.Get(wire.HeaderID)

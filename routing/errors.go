@@ -45,6 +45,10 @@ var (
 // is, in no outcome.
 var ErrDuplicate = errors.New("routing: a message with this id is already stored")
 
+// ErrNoDeadLetter says that there is no dead letter with that sequence: it was
+// replayed, dropped, or is past its age.
+var ErrNoDeadLetter = errors.New("routing: no such dead letter")
+
 // HandlerError is the answer of a handler that failed. It is an outcome of its
 // own: the call arrived, ran and said no; it is never retried for the caller.
 type HandlerError struct {

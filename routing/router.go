@@ -44,6 +44,11 @@ type Router struct {
 	// status is phase for readers without the lock.
 	status atomic.Int32
 
+	// observer is set by a Start without Prepare; left by a finished Drain.
+	observer, left atomic.Bool
+	// handled is the kinds whose work consumer was seen at the server.
+	handled sync.Map
+
 	calls   calls
 	durable durable
 }
@@ -87,6 +92,7 @@ func New(nc *nats.Conn, cfg Config) (*Router, error) {
 		kinds:   map[string]*kind{},
 	}
 	r.peers.Store(newPeers())
+	r.durable.init()
 	return r, nil
 }
 
@@ -106,6 +112,15 @@ func (r *Router) sendable() error {
 	default:
 		return ErrClosed
 	}
+}
+
+// admits reports why a durable message of ctx is not taken now, or nil. While
+// the router drains, only handlers that are about to finish may still send.
+func (r *Router) admits(ctx context.Context) error {
+	if phase(r.status.Load()) == phaseDraining && ctx.Value(handlerKey{}) == nil {
+		return ErrLeaving
+	}
+	return r.sendable()
 }
 
 // Prepare makes everything that must exist before the node is seen: streams,
@@ -145,6 +160,9 @@ func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 		return errors.New("routing: start: handlers need Prepare first")
 	}
 	again := r.phase == phaseStarted
+	if r.phase == phaseNew {
+		r.observer.Store(true)
+	}
 	r.incarnation = incarnation
 	r.mu.Unlock()
 	if err := r.startCalls(ctx, incarnation); err != nil {
@@ -156,6 +174,9 @@ func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 	}
 	r.mu.Unlock()
 	if again {
+		for _, p := range r.pullers() {
+			p.wake(true) // the reply subject of orders has the incarnation
+		}
 		return nil
 	}
 	if err := r.startDurable(ctx); err != nil {
@@ -172,6 +193,9 @@ func (r *Router) Update(changes []Change) {
 	next, ended := r.peers.Load().with(changes)
 	r.peers.Store(next)
 	r.updates.Unlock()
+	if self := next.byID[r.id]; self != nil && !self.lost {
+		r.durable.releases.once.Do(func() { close(r.durable.releases.seen) })
+	}
 	for _, p := range ended {
 		close(p.gone)
 	}

@@ -2,9 +2,15 @@ package routing
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/wire"
 )
 
 // sendTimeout bounds a verb whose ctx has no deadline.
@@ -12,9 +18,9 @@ const sendTimeout = 30 * time.Second
 
 // SendOptions are the options of one Send.
 type SendOptions struct {
-	// ID is the caller's id of the message, scoped to kind and target: a repeat
-	// within the window of Config.DedupWindow is ErrDuplicate. Empty is a
-	// generated one.
+	// ID is the caller's id of the message, scoped to kind and target and not
+	// to the sender: a repeat within Config.DedupWindow is ErrDuplicate. Empty
+	// is a generated one.
 	ID string
 	// AtMostOnce sends the message now or not at all, without storing it.
 	AtMostOnce bool
@@ -23,10 +29,176 @@ type SendOptions struct {
 	Header nats.Header
 }
 
-// Send is not there yet.
+// Send gives a message to the cluster. Nil means that it is stored: it will be
+// handled at least once by its target, or become a dead letter, whatever
+// happens to this node. It is tried with the same id through elections and
+// server restarts until ctx ends, or for 30 s where ctx has no deadline.
+//
+// Errors: ErrNotDelivered, which wraps ErrNoMember (the node was never seen, or
+// left), ErrNoHandler (the node, or for Any nobody ever, handles the kind),
+// ErrTooLarge, ErrNotJoined, ErrClosed, or what ended ctx; ErrUnknown, where the
+// server's word was not seen: repeating with the same id is safe; ErrDuplicate
+// for a caller's id that is stored already. Mail to a node that was lost is
+// stored: it waits for its return.
+//
+// All and Others reach every node that handles the kind and whose fan-out
+// consumer was there when the message was stored: every member, and those that
+// are about to join.
 func (r *Router) Send(ctx context.Context, to Target, m Raw, o SendOptions) error {
 	if o.AtMostOnce {
 		return r.cast(ctx, to, m, o)
 	}
-	return notDelivered(errNoCalls)
+	if err := r.admits(ctx); err != nil {
+		return notDelivered(err)
+	}
+	if to == nil {
+		return notDelivered(errNoTarget)
+	}
+	if ctx.Err() != nil {
+		return notDelivered(ctxReason(ctx))
+	}
+	if err := checkCallerID(o.ID); err != nil {
+		return notDelivered(err)
+	}
+	if err := wire.CheckKind(m.Name); err != nil {
+		return notDelivered(err)
+	}
+	t := to.target()
+	if err := r.checkTarget(ctx, t, m.Name); err != nil {
+		return notDelivered(err)
+	}
+	msg, err := r.envelope(ctx, t, m, o)
+	if err != nil {
+		return notDelivered(err)
+	}
+	if most := r.nc.MaxPayload() - deadRoom; most > deadRoom && int64(msg.Size()) > most {
+		return notDelivered(fmt.Errorf("%w: %d bytes, %d at most", ErrTooLarge, msg.Size(), most))
+	}
+	s, err := r.store(ctx, msg)
+	if err != nil {
+		return err
+	}
+	if s.duplicate && o.ID != "" && !s.repeated {
+		return ErrDuplicate
+	}
+	return nil
+}
+
+// checkTarget refuses what nobody would handle.
+func (r *Router) checkTarget(ctx context.Context, t target, kind string) error {
+	view := r.peers.Load()
+	switch t.to {
+	case toNode:
+		return r.checkMailbox(view, t.id, kind)
+	case toNodes:
+		if len(t.ids) == 0 {
+			return fmt.Errorf("%w: no node is named", ErrNoMember)
+		}
+		for _, id := range t.ids {
+			if err := r.checkMailbox(view, id, kind); err != nil {
+				return err
+			}
+		}
+	case toAny:
+		return r.checkHandled(ctx, view, kind)
+	}
+	return nil
+}
+
+// checkMailbox refuses mail to a node that is not there and will not be back,
+// or that does not handle the kind.
+func (r *Router) checkMailbox(view *peers, id, kind string) error {
+	p := view.byID[id]
+	if p == nil && id == r.id && !r.observes() {
+		if r.kinds[kind] != nil {
+			return nil // this node, in the moment before it sees itself
+		}
+		return fmt.Errorf("node %s: %w", id, noHandler(kind))
+	}
+	switch {
+	case p == nil:
+		return fmt.Errorf("%w: %.100q", ErrNoMember, id)
+	case !p.handles(kind):
+		return fmt.Errorf("node %s: %w", id, noHandler(kind))
+	}
+	return nil
+}
+
+// checkHandled refuses work of a kind that nobody ever handled. Who handles it
+// makes its consumer, which stays when they are gone: work then waits for them.
+func (r *Router) checkHandled(ctx context.Context, view *peers, kind string) error {
+	if len(view.handlers[kind]) > 0 || r.kinds[kind] != nil {
+		return nil
+	}
+	if _, ok := r.handled.Load(kind); ok {
+		return nil
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	err := r.api(ctx, "$JS.API.CONSUMER.INFO."+r.cluster.WorkStream()+"."+wire.WorkConsumer(kind), func(ctx context.Context) error {
+		_, err := r.consumerInfo(ctx, r.cluster.WorkStream(), wire.WorkConsumer(kind))
+		return err
+	})
+	switch {
+	case err == nil:
+		r.handled.Store(kind, struct{}{})
+		return nil
+	case isNotFound(err):
+		return noHandler(kind)
+	}
+	return err
+}
+
+// envelope makes the message to store.
+func (r *Router) envelope(ctx context.Context, t target, m Raw, o SendOptions) (*nats.Msg, error) {
+	h, err := newHeader(ctx, m, o.Header, 4)
+	if err != nil {
+		return nil, err
+	}
+	msg := &nats.Msg{Subject: r.subject(t, m.Name), Header: h, Data: m.Data}
+	switch t.to {
+	case toOthers:
+		h[wire.HeaderExcept] = []string{r.id}
+	case toNodes:
+		h[wire.HeaderOnly] = []string{strings.Join(t.ids, ",")}
+	}
+	if o.ID == "" {
+		h[wire.HeaderMsgID] = []string{r.ids.next()}
+	} else {
+		h[wire.HeaderMsgID] = []string{scopedID(t.scope(), m.Name, o.ID)}
+		h[wire.HeaderID] = []string{o.ID}
+		h[wire.HeaderFrom] = []string{r.id}
+	}
+	return msg, nil
+}
+
+// subject is where a durable message to t is stored.
+func (r *Router) subject(t target, kind string) string {
+	switch t.to {
+	case toNode:
+		return r.cluster.NodeMail(t.id, kind)
+	case toAny:
+		return r.cluster.Work(kind)
+	default:
+		return r.cluster.All(kind)
+	}
+}
+
+// scope tells the targets apart in what the server knows a caller's id by.
+// Others is one scope for all senders: a handler that runs again elsewhere and
+// repeats its sends is the same sender to its caller.
+func (t target) scope() string {
+	switch t.to {
+	case toNode:
+		return "node." + t.id
+	case toAny:
+		return "work"
+	case toAll:
+		return "all"
+	case toOthers:
+		return "others"
+	default:
+		sum := sha256.Sum256([]byte(strings.Join(t.ids, ",")))
+		return "nodes." + hex.EncodeToString(sum[:8])
+	}
 }

@@ -103,6 +103,16 @@ func (c Cluster) DeadStream() string { return "CATGA_" + string(c) + "_DEAD" }
 // NodeMail is the durable subject of kind to node id.
 func (c Cluster) NodeMail(id, kind string) string { return c.prefix() + "node." + id + "." + kind }
 
+// NodeOfMail returns the node id in a durable subject to one node.
+func (c Cluster) NodeOfMail(subject string) (id string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, c.prefix()+"node.")
+	if !ok {
+		return "", false
+	}
+	id, _, ok = strings.Cut(rest, ".")
+	return id, ok && CheckNode(id) == nil
+}
+
 // Work is the durable subject of kind to any of its handlers.
 func (c Cluster) Work(kind string) string { return c.prefix() + "work." + kind }
 

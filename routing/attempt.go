@@ -1,0 +1,119 @@
+package routing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+)
+
+// errTimeLimit is the cause of a handler's ctx at the end of its time.
+var errTimeLimit = fmt.Errorf("routing: the handler's time is up: %w", context.DeadlineExceeded)
+
+// handlerKey marks the ctx of a handler: what it sends belongs to work that has
+// begun.
+type handlerKey struct{}
+
+// panicError is the failure of a handler that panicked.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// attempt runs the handler once on a delivery and decides what becomes of it.
+func (r *Router) attempt(d *delivery) {
+	attempt := int(min(d.ack.attempt, 1<<31)) //nolint:gosec // bounded
+	if most := d.kind.opts.Retry.maxAttempt(); attempt > most {
+		r.bury(d, attempt-1, fmt.Errorf("delivered %d times, %d at most", attempt, most), "poison")
+		return
+	}
+	_, err := r.invoke(d, attempt)
+	switch {
+	case err == nil:
+		d.finish(ackDone)
+		return
+	case r.ctx.Err() != nil:
+		// It failed because we end: nobody's fault, and another node's now.
+		d.finish(ackNak)
+		return
+	}
+	v := d.kind.opts.Retry.decide(attempt, err, jitter())
+	if v.dead {
+		r.bury(d, attempt, err, v.reason)
+		return
+	}
+	r.log.Info("a message failed and is tried again", "kind", d.kind.name, "attempt", attempt, "after", v.after, "err", err)
+	d.p.retryAt(d, time.Now().Add(v.after))
+	if v.after == 0 {
+		d.finish(ackNak)
+		return
+	}
+	d.finish(nakAfter(v.after))
+}
+
+// invoke calls the handler with its time limit; a panic is an error.
+func (r *Router) invoke(d *delivery, attempt int) (answer Raw, err error) {
+	if err := checkVersion(d.msg.Header); err != nil {
+		return Raw{}, err
+	}
+	id, from := idOf(d.msg.Header)
+	m := &Msg[Raw]{
+		Body:    Raw{Name: d.kind.name, ContentType: contentTypeOf(d.msg.Header), Data: d.msg.Data},
+		ID:      id,
+		From:    from,
+		Attempt: attempt,
+		Sent:    d.ack.stored,
+		Header:  d.msg.Header,
+	}
+	ctx := withTrace(context.WithValue(r.ctx, handlerKey{}, r), d.msg.Header)
+	if limit := d.kind.timeLimit(); limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, errTimeLimit)
+		defer cancel()
+	}
+	d.begin()
+	return r.guard(ctx, d.kind, m)
+}
+
+// guard calls a handler and turns a panic into an error, with the stack in the
+// log.
+func (r *Router) guard(ctx context.Context, k *kind, m *Msg[Raw]) (answer Raw, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			stack := debug.Stack()
+			r.log.Error("a handler panicked", "kind", k.name, "id", m.ID, "attempt", m.Attempt, "panic", v, "stack", string(stack))
+			answer, err = Raw{}, &panicError{v, stack}
+		}
+	}()
+	return k.handler(ctx, m)
+}
+
+// timeLimit is how long a durable message of the kind may run; 0 is for ever.
+func (k *kind) timeLimit() time.Duration {
+	switch {
+	case k.opts.TimeLimit < 0:
+		return 0
+	case k.opts.TimeLimit == 0:
+		return defaultTimeLimit
+	}
+	return k.opts.TimeLimit
+}
+
+// begin notes that the handler runs.
+func (d *delivery) begin() {
+	now := time.Now()
+	d.p.mu.Lock()
+	d.began = now
+	d.p.mu.Unlock()
+}
+
+// stackOf returns the stack of a panic, or nil.
+func stackOf(err error) []byte {
+	if p, ok := errors.AsType[*panicError](err); ok {
+		return p.stack
+	}
+	return nil
+}

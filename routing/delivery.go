@@ -1,0 +1,50 @@
+package routing
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// The answers that a consumer takes; see docs/wire.md.
+var (
+	ackDone     = []byte("+ACK")
+	ackNak      = []byte("-NAK")
+	ackProgress = []byte("+WPI")
+)
+
+// nakAfter hands a message back until d has passed. The server counts from when
+// it processes the nak, to about a millisecond.
+func nakAfter(d time.Duration) []byte {
+	return fmt.Appendf(nil, `-NAK {"delay":%d}`, d.Nanoseconds())
+}
+
+// ackTerm ends a message for good; reason goes into the server's advisory.
+func ackTerm(reason string) []byte {
+	const most = 200
+	if len(reason) > most {
+		reason = reason[:most]
+	}
+	return append([]byte("+TERM "), reason...)
+}
+
+// delivery is one message in hand: from its arrival until its answer is on its
+// way to the server.
+type delivery struct {
+	p    *puller
+	kind *kind
+	msg  *nats.Msg
+	ack  ackInfo
+
+	// Under p.mu.
+	began   time.Time // of the handler; zero while it waits for a slot
+	overdue bool      // its time limit has been reported
+	void    bool      // the stream it came from is no more: it has no answer
+}
+
+// finish answers a delivery. What cannot be sent now is sent when the
+// connection is back; until then the message counts as in hand.
+func (d *delivery) finish(answer []byte) {
+	d.p.r.durable.link.answer(d, answer)
+}

@@ -1,0 +1,168 @@
+package routing
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// attemptLimit is how long one attempt to store a message waits for the
+	// server's word: longer than a write takes that is under way, shorter than
+	// an election.
+	attemptLimit = 2 * time.Second
+
+	// Error codes of a publish that nats.go has no name for.
+	codeDuplicateInProcess = 10158 // the same id is being stored right now
+	codeStorageAway        = 10008 // JetStream is not there for now
+	codeNoQuorum           = 10009 // the peer is not current, or there is no leader
+)
+
+// stored is what the server says of a stored message.
+type stored struct {
+	seq       uint64
+	duplicate bool
+	// repeated says that an earlier attempt of the same call may have stored it.
+	repeated bool
+}
+
+// pubAck is the answer to a publish. Shape:
+// {"stream":"…","seq":4,"duplicate":true} or {"error":{"code":…,"err_code":…}}.
+type pubAck struct {
+	Stream    string              `json:"stream"`
+	Seq       uint64              `json:"seq"`
+	Duplicate bool                `json:"duplicate"`
+	Error     *jetstream.APIError `json:"error"`
+}
+
+// parsePubAck reads the answer to a publish: an error of the server is returned
+// as *jetstream.APIError.
+func parsePubAck(data []byte) (pubAck, error) {
+	var a pubAck
+	if err := json.Unmarshal(data, &a); err != nil {
+		return pubAck{}, fmt.Errorf("routing: the answer to a publish cannot be read: %w", err)
+	}
+	if a.Error != nil {
+		return pubAck{}, a.Error
+	}
+	if a.Stream == "" || a.Seq == 0 {
+		return pubAck{}, errors.New("routing: the answer to a publish is not one")
+	}
+	return a, nil
+}
+
+// store publishes m until the server says that it has it, or ctx ends. Every
+// attempt carries the same Nats-Msg-Id, so that what was stored without our
+// hearing of it is not stored twice. The error is an outcome.
+func (r *Router) store(ctx context.Context, m *nats.Msg) (stored, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	if ctx.Err() != nil {
+		return stored{}, notDelivered(ctxReason(ctx))
+	}
+	var (
+		doubt error // of the first attempt whose end was not seen
+		last  error // why the last one did not work
+		wait  *pause
+	)
+	for {
+		ack, sent, err := r.tryStore(ctx, m)
+		if err == nil {
+			return stored{seq: ack.Seq, duplicate: ack.Duplicate, repeated: doubt != nil}, nil
+		}
+		last = err
+		if sent && doubt == nil {
+			doubt = err
+		}
+		if !storableLater(err) {
+			break
+		}
+		if errors.Is(err, nats.ErrNoResponders) {
+			r.miss() // a server that forgot its streams gets them again
+		}
+		if wait == nil {
+			wait = newPause()
+		}
+		if ctx.Err() != nil || !wait.wait(ctx) {
+			last = fmt.Errorf("%w (%w)", ctxReason(ctx), err)
+			break
+		}
+	}
+	if doubt != nil {
+		return stored{}, unknown(last)
+	}
+	return stored{}, notDelivered(last)
+}
+
+// errNoWord is an attempt of which nothing was heard.
+var errNoWord = errors.New("the server did not answer")
+
+// tryStore is one attempt. sent says of an error that the message may be stored.
+func (r *Router) tryStore(ctx context.Context, m *nats.Msg) (ack pubAck, sent bool, err error) {
+	if !r.nc.IsConnected() {
+		// Not into the reconnect buffer: it would be sent after we gave up.
+		if r.nc.IsClosed() {
+			return pubAck{}, false, nats.ErrConnectionClosed
+		}
+		return pubAck{}, false, nats.ErrDisconnected
+	}
+	lost := r.durable.link.lost()
+	inbox := r.calls.replies.Load()
+	if inbox == nil {
+		return pubAck{}, false, ErrNotJoined
+	}
+	p, reply := inbox.await()
+	answered := false
+	defer func() { inbox.release(p, answered) }()
+	out := *m
+	out.Reply = reply
+	if err := r.nc.PublishMsg(&out); err != nil {
+		if errors.Is(err, nats.ErrMaxPayload) {
+			err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+		}
+		return pubAck{}, false, err
+	}
+	p.timer.Reset(attemptLimit)
+	select {
+	case answer := <-p.answer:
+		answered = true
+		if len(answer.Data) == 0 && answer.Header.Get(statusHeader) == "503" {
+			return pubAck{}, false, nats.ErrNoResponders
+		}
+		ack, err := parsePubAck(answer.Data)
+		if err == nil {
+			return ack, true, nil
+		}
+		api, refused := errors.AsType[*jetstream.APIError](err)
+		if refused && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum {
+			err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+		}
+		return pubAck{}, !refused || api.ErrorCode == codeDuplicateInProcess, err
+	case <-lost:
+		return pubAck{}, true, nats.ErrDisconnected
+	case <-inbox.closed:
+		return pubAck{}, true, ErrClosed
+	case <-p.timer.C:
+		return pubAck{}, true, errNoWord
+	case <-ctx.Done():
+		return pubAck{}, true, ctxReason(ctx)
+	}
+}
+
+// storableLater reports whether another attempt may store the message.
+func storableLater(err error) bool {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		switch api.ErrorCode {
+		case codeDuplicateInProcess, codeStorageAway, codeNoQuorum:
+			return true
+		}
+		return api.Code == 503 // short of resources, or without a leader, for now
+	}
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected) ||
+		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, errNoWord)
+}

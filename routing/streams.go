@@ -1,0 +1,100 @@
+package routing
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/catga/catga-go/internal/provision"
+)
+
+// maxConsumers is the limit of a stream's consumers: one per node and one per
+// kind, and the server's own default of 1,000 is soon reached.
+const maxConsumers = 100_000
+
+// fanoutBytes bounds what the fan-out stream keeps for nodes that are away.
+const fanoutBytes = 4 << 30
+
+// workStream is what one node or any handler is to do. It has no limit of size
+// or age: with Discard old a limit drops messages whose senders were told that
+// they are stored, and Discard new excludes message schedules.
+func (r *Router) workStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              r.cluster.WorkStream(),
+		Description:       "catga: durable messages to one node, any handler, the owner of a key",
+		Subjects:          r.cluster.WorkSubjects(),
+		Retention:         jetstream.WorkQueuePolicy,
+		Discard:           jetstream.DiscardOld,
+		MaxConsumers:      maxConsumers,
+		Duplicates:        r.cfg.DedupWindow,
+		AllowDirect:       true,
+		AllowMsgSchedules: serverHas(r.nc, 2, 12),
+	}
+}
+
+// fanoutStream is what every node is to hear. A copy per node would cost seven
+// times as much (measured: 7,000 against 55,000 deliveries/s to 100 nodes).
+func (r *Router) fanoutStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:         r.cluster.FanoutStream(),
+		Description:  "catga: durable messages to many nodes",
+		Subjects:     r.cluster.FanoutSubjects(),
+		Retention:    jetstream.LimitsPolicy,
+		Discard:      jetstream.DiscardOld,
+		MaxAge:       r.cfg.FanoutAge,
+		MaxBytes:     fanoutBytes,
+		MaxConsumers: maxConsumers,
+		Duplicates:   min(r.cfg.DedupWindow, r.cfg.FanoutAge),
+		AllowDirect:  true,
+	}
+}
+
+// deadStream is where messages end that could not be handled.
+func (r *Router) deadStream() jetstream.StreamConfig {
+	window := r.cfg.DedupWindow
+	if r.cfg.DeadAge > 0 {
+		window = min(window, r.cfg.DeadAge)
+	}
+	return jetstream.StreamConfig{
+		Name:        r.cluster.DeadStream(),
+		Description: "catga: dead letters",
+		Subjects:    r.cluster.DeadSubjects(),
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      r.cfg.DeadAge,
+		Duplicates:  window,
+		AllowDirect: true,
+	}
+}
+
+// provision makes what the durable side needs and is not there: the streams,
+// and the consumers of the handled kinds. A stream that the server forgot and
+// that is made anew voids what is in hand of the old one.
+func (r *Router) provision(ctx context.Context) error {
+	created := map[string]time.Time{}
+	for _, cfg := range []jetstream.StreamConfig{r.workStream(), r.fanoutStream(), r.deadStream()} {
+		s, err := provision.Ensure(ctx, r.js, provision.Stream{
+			Config: cfg, Replicas: r.cfg.Replicas, NoProvision: r.cfg.NoProvision,
+		})
+		if err != nil {
+			return err
+		}
+		created[cfg.Name] = s.CachedInfo().Created
+	}
+	for _, p := range r.pullers() {
+		p.voidUnless(created[p.stream])
+	}
+	return r.provisionConsumers(ctx)
+}
+
+// serverHas reports whether the server is at least of that version; one that
+// does not say is taken to be new.
+func serverHas(nc interface{ ConnectedServerVersion() string }, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(nc.ConnectedServerVersion(), "%d.%d", &a, &b); n != 2 {
+		return true
+	}
+	return a > major || a == major && b >= minor
+}
