@@ -21,13 +21,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Main is the body of a TestMain: it runs the tests and fails them if a
-// goroutine is left, or a nats-server process.
-func Main(m *testing.M) {
+// Main is the body of a TestMain: it runs the tests, then what after holds, and
+// fails if a goroutine is left.
+func Main(m *testing.M, after ...func()) {
 	// Without a registration the server's access-time clock stops between
 	// servers, and a bubble would start it inside itself.
 	ats.Register()
 	code := m.Run()
+	for _, f := range after {
+		f()
+	}
 	ats.Unregister()
 	if err := removeBuilt(); err != nil {
 		fmt.Fprintln(os.Stderr, "natstest:", err)

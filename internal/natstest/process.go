@@ -93,7 +93,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	s := newServer(t, "solo", opts...)
 	s.start(t)
-	s.waitReady(t)
+	s.WaitReady(t)
 	return s
 }
 
@@ -166,7 +166,7 @@ func (s *Server) Stop(t testing.TB) {
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	s.RestartNoWait(t)
-	s.waitReady(t)
+	s.WaitReady(t)
 }
 
 // RestartNoWait is Restart without the wait.
@@ -185,7 +185,7 @@ func (s *Server) RestartEmpty(t testing.TB) {
 		t.Fatal("natstest:", err)
 	}
 	s.start(t)
-	s.waitReady(t)
+	s.WaitReady(t)
 }
 
 func (s *Server) start(t testing.TB) {
@@ -218,8 +218,8 @@ func (s *Server) kill() {
 	<-done
 }
 
-// waitReady waits until the server says that it is healthy, JetStream included.
-func (s *Server) waitReady(t testing.TB) {
+// WaitReady waits until the server says that it is healthy, JetStream included.
+func (s *Server) WaitReady(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), ready)
 	defer cancel()
@@ -264,7 +264,7 @@ func StartCluster(t testing.TB, n int) *Cluster {
 		c.Servers = append(c.Servers, s)
 	}
 	for _, s := range c.Servers {
-		s.waitReady(t)
+		s.WaitReady(t)
 	}
 	return c
 }
