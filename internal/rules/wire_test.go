@@ -1,0 +1,69 @@
+package rules
+
+import (
+	"go/ast"
+	"go/token"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/catga/catga-go/internal/wire"
+)
+
+// TestWireIsDocumented: docs/wire.md has every header, subject, stream and
+// consumer that internal/wire makes.
+func TestWireIsDocumented(t *testing.T) {
+	doc := read(t, "docs/wire.md")
+	for _, f := range files() {
+		if f.name != "internal/wire/headers.go" {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok {
+				return true
+			}
+			for _, v := range spec.Values {
+				lit, ok := v.(*ast.BasicLit)
+				if !ok || lit.Kind != token.STRING {
+					continue
+				}
+				text, err := strconv.Unquote(lit.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(doc, "`"+text+"`") {
+					t.Errorf("docs/wire.md does not mention `%s`", text)
+				}
+			}
+			return true
+		})
+	}
+
+	const (
+		id   = "<id>"
+		kind = "<kind>"
+	)
+	c := wire.Cluster("<cluster>")
+	names := []string{
+		c.RecordBucket(), c.BeatBucket(), c.RecordStream(), c.BeatStream(),
+		c.RecordSubject(id), c.BeatSubject(id), c.RegistrySubject(id),
+		c.Tripwire(), c.TripwireDeleted("<id>-<incarnation>-<n>"),
+		c.Ask(id), c.On("<server>"), c.Held(kind),
+		c.WorkStream(), c.FanoutStream(), c.DeadStream(),
+		c.NodeMail(id, kind), c.Work(kind), c.All(kind), c.Sched(id), c.Dead(kind),
+		c.CallNode(id, kind), c.CallAll(kind), c.CallAny(kind),
+		wire.NodeConsumer(id), wire.CallQueue,
+		strings.Replace(c.Ping(id, 0), ".0", ".<incarnation>", 1),
+		strings.Replace(c.Inbox(id, 0, "<token>"), ".0.", ".<incarnation>.", 1),
+		strings.Replace(c.Key(0, kind), ".0.", ".<slot>.", 1),
+	}
+	names = append(names, c.WorkSubjects()...)
+	names = append(names, c.FanoutSubjects()...)
+	names = append(names, c.DeadSubjects()...)
+	for _, name := range names {
+		if !strings.Contains(doc, "`"+name+"`") {
+			t.Errorf("docs/wire.md does not mention `%s`", name)
+		}
+	}
+}
