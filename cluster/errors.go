@@ -41,6 +41,8 @@ var (
 	ErrEvicted = kvregistry.ErrEvicted
 	// ErrNodeTaken means that another live process holds the node's id.
 	ErrNodeTaken = kvregistry.ErrNodeTaken
+	// ErrNoDeadLetter means that there is no dead letter of that number.
+	ErrNoDeadLetter = routing.ErrNoDeadLetter
 	// ErrJoined means that Join or Observe was called before.
 	ErrJoined = kvregistry.ErrJoined
 )

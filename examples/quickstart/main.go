@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -19,7 +20,7 @@ type greeting struct{ Text string }
 func (greeting) Kind() string { return "greeting" }
 
 func run(ctx context.Context, id, url string) error {
-	srv, err := embedded.DialOrStart(ctx, url, embedded.Config{Addr: "127.0.0.1:4222"})
+	srv, err := embedded.DialOrStart(ctx, url, embedded.Config{Addr: cmp.Or(os.Getenv("LISTEN"), "127.0.0.1:4222")})
 	if err != nil {
 		return err
 	}
@@ -51,8 +52,7 @@ func main() {
 	if len(os.Args) < 2 || len(os.Args) > 3 {
 		log.Fatal("usage: quickstart NODE [NATS-URL]")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if err := run(ctx, os.Args[1], append(os.Args, "")[2]); err != nil && ctx.Err() == nil {
 		log.Fatal(err)
 	}
