@@ -2,6 +2,7 @@ package routing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 // kind, and the server's own default of 1,000 is soon reached.
 const maxConsumers = 100_000
 
-// fanoutBytes bounds what the fan-out stream keeps for nodes that are away.
-const fanoutBytes = 4 << 30
+// fanoutBytes bounds what the fan-out stream keeps for nodes that are away. The
+// server reserves it, so a small server gets a smaller stream.
+var fanoutBytes = []int64{256 << 20, 32 << 20, 4 << 20}
 
 // workStream is what one node or any handler is to do. It has no limit of size
 // or age: with Discard old a limit drops messages whose senders were told that
@@ -44,7 +46,7 @@ func (r *Router) fanoutStream() jetstream.StreamConfig {
 		Retention:    jetstream.LimitsPolicy,
 		Discard:      jetstream.DiscardOld,
 		MaxAge:       r.cfg.FanoutAge,
-		MaxBytes:     fanoutBytes,
+		MaxBytes:     fanoutBytes[0],
 		MaxConsumers: maxConsumers,
 		Duplicates:   min(r.cfg.DedupWindow, r.cfg.FanoutAge),
 		AllowDirect:  true,
@@ -75,9 +77,16 @@ func (r *Router) deadStream() jetstream.StreamConfig {
 func (r *Router) provision(ctx context.Context) error {
 	created := map[string]time.Time{}
 	for _, cfg := range []jetstream.StreamConfig{r.workStream(), r.fanoutStream(), r.deadStream()} {
-		s, err := provision.Ensure(ctx, r.js, provision.Stream{
-			Config: cfg, Replicas: r.cfg.Replicas, NoProvision: r.cfg.NoProvision,
-		})
+		s, err := r.ensureStream(ctx, cfg)
+		if cfg.MaxBytes > 0 {
+			for _, less := range fanoutBytes[1:] {
+				if !hasNoRoom(err) {
+					break
+				}
+				cfg.MaxBytes = less
+				s, err = r.ensureStream(ctx, cfg)
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -87,6 +96,26 @@ func (r *Router) provision(ctx context.Context) error {
 		p.voidUnless(created[p.stream])
 	}
 	return r.provisionConsumers(ctx)
+}
+
+func (r *Router) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	return provision.Ensure(ctx, r.js, provision.Stream{
+		Config: cfg, Replicas: r.cfg.Replicas, NoProvision: r.cfg.NoProvision,
+	})
+}
+
+// Error codes of a server that has not the room that a stream reserves.
+const (
+	codeNoRoom       = 10023
+	codeNoMemory     = 10028
+	codeNoStorage    = 10047
+	codeAccountLimit = 10002
+)
+
+func hasNoRoom(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (api.ErrorCode == codeNoRoom || api.ErrorCode == codeNoMemory ||
+		api.ErrorCode == codeNoStorage || api.ErrorCode == codeAccountLimit)
 }
 
 // serverHas reports whether the server is at least of that version; one that
