@@ -1,0 +1,403 @@
+package kvregistry
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/catga/catga-go/internal/wire"
+)
+
+const (
+	// claimRetry is the pause before a claim whose outcome is not known is looked at again.
+	claimRetry = 100 * time.Millisecond
+	// rejoinRetry is the longest pause between attempts to rejoin.
+	rejoinRetry = 2 * time.Second
+	// goodbyeLimit bounds the goodbye of Close.
+	goodbyeLimit = time.Second
+)
+
+// presence is this node's own part in the registry: its name, its record, its
+// tripwire. One goroutine owns it, so claiming, arming, healing, eviction and
+// goodbye are never two at once: a tripwire armed beside an eviction would be
+// that of a dead incarnation.
+type presence struct {
+	s *session
+
+	// tasks are run by the goroutine, one after the other.
+	tasks chan func()
+	// look asks for a comparison of the own record with the store.
+	look chan struct{}
+	// rearm asks for a new tripwire.
+	rearm chan struct{}
+
+	// What others read.
+	self    atomic.Pointer[Member]
+	evicted atomic.Bool
+	stored  atomic.Uint64 // revision of the own record
+	answers *responder
+	trip    *tripwire
+
+	// Owned by the goroutine.
+	rec      record
+	revision uint64
+}
+
+func newPresence(s *session) *presence {
+	p := &presence{
+		s:       s,
+		tasks:   make(chan func()),
+		look:    make(chan struct{}, 1),
+		rearm:   make(chan struct{}, 1),
+		answers: newResponder(s),
+		rec: record{
+			Version: wire.Version, ID: s.cfg.Node, Endpoint: s.cfg.Endpoint, Metadata: s.cfg.Metadata,
+			Kinds: s.cfg.Kinds, State: Online, Mail: s.cfg.Mail, Anonymous: s.cfg.Anonymous,
+			GraceMillis: graceOf(s.nc).Milliseconds(), ForgetSeconds: int64(s.cfg.Forget / time.Second),
+		},
+	}
+	p.trip = newTripwire(s)
+	return p
+}
+
+// run is the goroutine of the presence.
+func (p *presence) run() {
+	ctx := p.s.ctx
+	check := time.NewTicker(tripwireCheck)
+	defer check.Stop()
+	defer p.trip.disarm()
+	defer p.answers.stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case task := <-p.tasks:
+			task()
+		case <-p.look:
+			p.reconcile(ctx)
+		case <-p.rearm:
+			if p.revision != 0 {
+				p.trip.arm(ctx, p.life())
+			}
+		case <-check.C:
+			if p.revision != 0 && p.trip.silent() {
+				p.trip.arm(ctx, p.life())
+			}
+		}
+	}
+}
+
+// do runs task in the goroutine and waits for its end. When ctx ends first the
+// task still ends by itself, because it got ctx too.
+func (p *presence) do(ctx context.Context, task func(context.Context) error) error {
+	result := make(chan error, 1)
+	select {
+	case p.tasks <- func() { result <- task(ctx) }:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-p.s.ctx.Done():
+		return p.s.ended()
+	}
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		// The task may have ended at the same moment.
+		select {
+		case err := <-result:
+			return err
+		default:
+			return context.Cause(ctx)
+		}
+	case <-p.s.ctx.Done():
+		return p.s.ended()
+	}
+}
+
+func (p *presence) life() life { return life{p.rec.ID, p.rec.Incarnation} }
+
+// keep notes what is in the store as this node's record.
+func (p *presence) keep(rec record, revision uint64) {
+	p.rec, p.revision = rec, revision
+	p.stored.Store(revision)
+	m := rec.member(revision)
+	p.self.Store(&m)
+}
+
+// claim takes the name: by compare-and-set over nothing, over an ended record,
+// or over that of a holder that does not answer. The probe subject has its
+// listener before the record is there, so nobody can find a record whose owner
+// seems not to be there.
+func (p *presence) claim(ctx context.Context) error {
+	rec := p.rec
+	rec.Incarnation, rec.Token, rec.Started = 0, rand.Text(), time.Now().UTC()
+	prepared := false
+	for {
+		held, expected, err := p.holder(ctx, rec.Token)
+		switch {
+		case err != nil && (errors.Is(err, ErrNodeTaken) || !retryable(err)):
+			return err
+		case err != nil:
+			if err := p.again(ctx, err); err != nil {
+				return err
+			}
+			continue
+		case held != nil:
+			// An earlier write was stored although its answer was not seen.
+			return p.won(ctx, *held, expected)
+		}
+		if !prepared && p.s.cfg.BeforeClaim != nil {
+			if err := p.s.cfg.BeforeClaim(ctx); err != nil {
+				return err
+			}
+			prepared = true
+			// It may have taken long: look again who holds the name.
+			continue
+		}
+		prepared = true
+		if err := p.answers.await(ctx, rec.ID); err != nil {
+			return err
+		}
+		_ = p.s.store.putBeat(ctx, rec.ID, beat{Version: wire.Version}, beatLives*minBeat)
+		revision, err := p.s.store.put(ctx, rec, expected, 0)
+		if err == nil {
+			rec.Incarnation = revision
+			return p.won(ctx, rec, revision)
+		}
+		if errors.Is(err, errConflict) {
+			p.answers.stop()
+			continue
+		}
+		if !retryable(err) {
+			p.answers.stop()
+			return err
+		}
+		if err := p.again(ctx, err); err != nil {
+			p.answers.stop()
+			return err
+		}
+	}
+}
+
+// won settles a claim that is in the store.
+func (p *presence) won(ctx context.Context, rec record, revision uint64) error {
+	p.keep(rec, revision)
+	if err := p.answers.settle(ctx, p.life()); err != nil {
+		return err
+	}
+	p.evicted.Store(false)
+	p.s.log.Info("claimed", "node", rec.ID, "incarnation", rec.Incarnation)
+	return nil
+}
+
+// again waits before a claim is looked at again; it returns cause with ctx's
+// error when ctx ends first.
+func (p *presence) again(ctx context.Context, cause error) error {
+	if err := pause(ctx, claimRetry); err != nil {
+		return fmt.Errorf("kvregistry: %w (%w)", cause, err)
+	}
+	return nil
+}
+
+// holder looks who has the name. It returns the record if it is this very
+// claim's, and else the revision to claim over, or ErrNodeTaken.
+func (p *presence) holder(ctx context.Context, token string) (own *record, expected uint64, err error) {
+	c, ok, err := p.s.store.last(ctx, p.rec.ID)
+	if err != nil || !ok {
+		return nil, 0, err
+	}
+	if c.gone {
+		return nil, c.revision, nil
+	}
+	rec, err := decodeRecord(c.id, c.revision, c.data)
+	if err != nil {
+		p.s.log.Warn("claiming over a record that cannot be read", "node", p.rec.ID, "err", err)
+		return nil, c.revision, nil
+	}
+	if rec.Token == token {
+		return &rec, c.revision, nil
+	}
+	if rec.State == Offline {
+		return nil, c.revision, nil
+	}
+	// This process may be waiting on the same subject itself.
+	p.answers.stop()
+	// Silence is asked about twice: somebody listens, and may be slow.
+	for range 2 {
+		switch result, _ := p.s.probe(ctx, life{rec.ID, rec.Incarnation}); result {
+		case alive:
+			return nil, 0, fmt.Errorf("%w: %s, incarnation %d, since %s", ErrNodeTaken, rec.ID, rec.Incarnation, rec.Started.Format(time.RFC3339))
+		case nobody:
+			return nil, c.revision, nil
+		case void:
+			return nil, 0, errVoid
+		case silence:
+		}
+	}
+	return nil, c.revision, nil
+}
+
+var errVoid = errors.New("kvregistry: the connection was lost during a probe")
+
+// update changes the own record in the store.
+func (p *presence) update(ctx context.Context, change func(*record)) error {
+	for {
+		next := p.rec
+		change(&next)
+		if next.Incarnation == 0 {
+			return ErrNotJoined
+		}
+		revision, err := p.s.store.put(ctx, next, p.revision, 0)
+		if err == nil {
+			p.keep(next, revision)
+			return nil
+		}
+		if !errors.Is(err, errConflict) {
+			p.wantLook()
+			return fmt.Errorf("kvregistry: record of %s: %w", next.ID, err)
+		}
+		// Somebody else wrote this node's record.
+		p.reconcile(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// wantLook asks the goroutine to compare the own record with the store.
+func (p *presence) wantLook() { signal(p.look) }
+
+// wantRearm asks the goroutine for a new tripwire.
+func (p *presence) wantRearm() { signal(p.rearm) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// reconcile makes the own record in the store true again: it writes back what
+// was deleted or overwritten, adopts what was written without its answer being
+// seen, and rejoins when the node was declared gone or its name was taken.
+func (p *presence) reconcile(ctx context.Context) {
+	if p.revision == 0 {
+		return
+	}
+	for ctx.Err() == nil {
+		c, ok, err := p.s.store.last(ctx, p.rec.ID)
+		if err != nil {
+			// The next beat looks again.
+			return
+		}
+		if ok && c.revision == p.revision {
+			return
+		}
+		var rec record
+		readable := false
+		if ok && !c.gone {
+			rec, err = decodeRecord(c.id, c.revision, c.data)
+			readable = err == nil
+		}
+		switch {
+		case readable && rec.Token == p.rec.Token && rec.State != Offline:
+			p.keep(rec, c.revision)
+			return
+		case readable && (rec.Incarnation != p.rec.Incarnation || rec.State == Offline):
+			p.rejoin(ctx, rec)
+			return
+		}
+		// Deleted, overwritten with rubbish, or lost with the store.
+		revision, err := p.s.store.put(ctx, p.rec, c.revision, 0)
+		switch {
+		case err == nil:
+			p.s.log.Warn("own record was gone from the store, written again", "node", p.rec.ID, "incarnation", p.rec.Incarnation)
+			p.keep(p.rec, revision)
+			return
+		case !errors.Is(err, errConflict):
+			return
+		}
+	}
+}
+
+// rejoin comes back as a new incarnation. It gives up only when a live process
+// has the name.
+func (p *presence) rejoin(ctx context.Context, found record) {
+	old := p.rec.ended(found.Reason, found.By, time.Time{}).member(p.revision)
+	if found.Incarnation != p.rec.Incarnation {
+		old.Reason, old.By = ReasonReplaced, found.ID
+	}
+	p.evicted.Store(true)
+	p.s.log.Warn("evicted, rejoining", "node", old.ID, "incarnation", old.Incarnation, "reason", string(old.Reason), "by", old.By)
+	p.trip.disarm()
+	p.answers.stop()
+	p.revision = 0
+	p.stored.Store(0)
+	p.s.post(func() { p.s.tell(Event{Evicted, old}) })
+	// The claim belongs to the node's life, not to the caller that met the eviction.
+	wait := claimRetry
+	for p.s.ctx.Err() == nil {
+		err := p.claim(p.s.ctx)
+		if err == nil {
+			p.trip.arm(p.s.ctx, p.life())
+			return
+		}
+		if errors.Is(err, ErrNodeTaken) {
+			p.s.stop(err)
+			return
+		}
+		p.s.log.Warn("rejoin failed, trying again", "node", p.rec.ID, "err", err)
+		if pause(p.s.ctx, wait) != nil {
+			return
+		}
+		wait = min(2*wait, rejoinRetry)
+	}
+}
+
+// goodbye writes the end of this incarnation.
+func (p *presence) goodbye(ctx context.Context, reason Reason) error {
+	if p.revision == 0 {
+		return nil
+	}
+	end := p.rec.ended(reason, p.rec.ID, time.Now())
+	expected := p.revision
+	for {
+		_, err := p.s.store.put(ctx, end, expected, end.forget())
+		switch {
+		case err == nil:
+			_ = p.s.store.dropBeat(p.rec.ID)
+			return p.gone(end)
+		case errors.Is(err, errConflict):
+			c, ok, err := p.s.store.last(ctx, p.rec.ID)
+			if err != nil {
+				return fmt.Errorf("kvregistry: goodbye of %s: %w", p.rec.ID, err)
+			}
+			if ok && !c.gone {
+				rec, err := decodeRecord(c.id, c.revision, c.data)
+				if err == nil && (rec.State == Offline || rec.Incarnation != p.rec.Incarnation) {
+					// Already ended, by somebody else.
+					return p.gone(end)
+				}
+			}
+			// Deleted, overwritten, or an own write whose answer was not seen.
+			expected = c.revision
+		case retryable(err):
+			if err := p.again(ctx, err); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("kvregistry: goodbye of %s: %w", p.rec.ID, err)
+		}
+	}
+}
+
+func (p *presence) gone(end record) error {
+	p.revision = 0
+	p.stored.Store(0)
+	m := end.member(0)
+	p.self.Store(&m)
+	return nil
+}

@@ -1,0 +1,482 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// catchUpEvery is how often a member makes sure that it has missed nothing.
+	catchUpEvery = 30 * time.Second
+	// watchersPerMember is by how many others each member is watched.
+	watchersPerMember = 3
+	// pingsPerSecond is the most that the watchers of a whole cluster ask.
+	pingsPerSecond = 500
+	// maxBatch is how many messages become one step of the view.
+	maxBatch = 256
+	// minRetry and maxRetry bound the pause before the store is asked again.
+	minRetry = 50 * time.Millisecond
+	maxRetry = 2 * time.Second
+	// youngMarker is how fresh the mark of a beat that ran out may be to be no
+	// proof of anything: a server that was down lets all beats run out at once
+	// when it is back.
+	youngMarker = 10 * time.Second
+)
+
+// loopState is what only the loop touches.
+type loopState struct {
+	table *table
+	guard *guard
+	ring  *ring
+	// member is true from the moment that this node watches others.
+	member bool
+	// lapsed are the living whose tripwire is said to be gone.
+	lapsed map[life]bool
+	// seen is when each ward last answered.
+	seen map[life]time.Time
+
+	// What the step at hand has changed.
+	events []Event
+	dirty  bool
+	synced bool
+
+	status chan nats.Status
+	link   struct {
+		up     bool
+		epoch  uint64
+		server string
+	}
+	sync syncState
+}
+
+// syncState is the reading of the store.
+type syncState struct {
+	running bool
+	again   bool
+	// full asks for everything instead of what is new.
+	full bool
+	// held are the messages of the feed that came during the reading.
+	held  []change
+	known identity
+	// at is when the table was last known to be complete.
+	at    time.Time
+	retry time.Duration
+	due   time.Time
+}
+
+func newLoopState() loopState {
+	return loopState{
+		table: newTable(), guard: newGuard(), ring: &ring{},
+		lapsed: map[life]bool{}, seen: map[life]time.Time{},
+	}
+}
+
+// loop owns the table and everything else in loopState. It does no I/O and
+// calls nobody that waits; what takes time runs beside it and comes back as a
+// function for it to run.
+func (s *session) loop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		s.step(time.Now())
+		s.schedule(timer)
+		select {
+		case <-s.ctx.Done():
+			return
+		case f := <-s.in:
+			f()
+			s.batch()
+		case <-s.status:
+			s.checkLink()
+		case <-timer.C:
+		}
+	}
+}
+
+// batch runs what else is waiting, so that a burst becomes one step.
+func (s *session) batch() {
+	for range maxBatch {
+		select {
+		case f := <-s.in:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// step publishes what has changed and does what is due.
+func (s *session) step(now time.Time) {
+	s.publish()
+	if !s.sync.due.IsZero() && !now.Before(s.sync.due) {
+		s.sync.due = time.Time{}
+		s.resync(false)
+	}
+	if s.member {
+		s.do(s.guard.tick(now))
+	}
+}
+
+// schedule sets the timer to what is due next.
+func (s *session) schedule(timer *time.Timer) {
+	at := s.sync.due
+	if s.member {
+		if next, ok := s.guard.nextTick(); ok && (at.IsZero() || next.Before(at)) {
+			at = next
+		}
+	}
+	if at.IsZero() {
+		timer.Stop()
+		return
+	}
+	timer.Reset(max(time.Until(at), 0))
+}
+
+// delta takes one message of the feed.
+func (s *session) delta(c change) {
+	if s.sync.running {
+		s.sync.held = append(s.sync.held, c)
+		return
+	}
+	events, gap := s.table.delta(c)
+	s.changed(events)
+	if s.own != nil && c.id == s.cfg.Node && c.revision != s.own.stored.Load() {
+		s.own.wantLook()
+	}
+	if gap {
+		s.resync(false)
+	}
+}
+
+// changed notes the events of a step and keeps ring and guard up to date.
+func (s *session) changed(events []Event) {
+	s.dirty = true
+	for _, e := range events {
+		l := life{e.Member.ID, e.Member.Incarnation}
+		switch e.Kind {
+		case Joined:
+			s.ring.add(l.id)
+		case Left, Lost:
+			s.ring.remove(l.id)
+			s.guard.forget(l)
+			delete(s.lapsed, l)
+			delete(s.seen, l)
+		case Updated, Synced, Evicted:
+		}
+	}
+	s.events = append(s.events, events...)
+}
+
+// tell adds an event that is not of the table.
+func (s *session) tell(e Event) {
+	s.events = append(s.events, e)
+	s.dirty = true
+}
+
+// publish shows the table to readers and watchers, after the Changed callback
+// was told.
+func (s *session) publish() {
+	if !s.dirty || !s.synced {
+		return
+	}
+	events := s.events
+	s.events, s.dirty = nil, false
+	if len(events) > 0 {
+		s.size.Store(int64(s.ring.len()))
+		s.watch(time.Now())
+		if s.cfg.Changed != nil {
+			s.cfg.Changed(events)
+		}
+	}
+	s.hub.publish(s.table.view(s.stale.Load() != 0), events)
+}
+
+// watch sets the wards of the guard: those members that this node watches.
+func (s *session) watch(now time.Time) {
+	if !s.member {
+		return
+	}
+	ids := s.ring.before(s.cfg.Node, watchersPerMember)
+	wards := make([]suspect, 0, len(ids))
+	for _, id := range ids {
+		if e := s.table.entries[id]; e != nil && e.rec.State != Offline {
+			wards = append(wards, suspect{life: life{id, e.rec.Incarnation}, grace: e.rec.grace()})
+		}
+	}
+	every := max(time.Second, time.Duration(watchersPerMember*s.ring.len())*time.Second/pingsPerSecond)
+	s.guard.watch(wards, every, now)
+	for _, w := range wards {
+		if s.lapsed[w.life] {
+			s.guard.accuse(w.life, w.grace, true, now)
+		}
+	}
+}
+
+// joined begins to watch others. Records of the dead of an earlier time are
+// looked for once: nobody may be left who watches them.
+func (s *session) joined() {
+	s.member = true
+	s.watch(time.Now())
+	s.work(func(ctx context.Context) func() {
+		beats, err := s.store.allBeats(ctx)
+		if err != nil {
+			return nil
+		}
+		return func() { s.accuseSilent(beats) }
+	})
+}
+
+// accuseSilent probes every member whose beat has run out.
+func (s *session) accuseSilent(beats map[string]liveBeat) {
+	// The server's clock, as this node's own beat has it.
+	clock := beats[s.cfg.Node].at
+	now := time.Now()
+	for id, e := range s.table.entries {
+		if id == s.cfg.Node || e.rec.State == Offline {
+			continue
+		}
+		b, ok := beats[id]
+		if ok && !b.gone {
+			continue
+		}
+		s.guard.accuse(life{id, e.rec.Incarnation}, e.rec.grace(), !ok || clock.Sub(b.at) > youngMarker, now)
+	}
+}
+
+// advised takes the news that a tripwire is gone.
+func (s *session) advised(l life) {
+	e := s.table.entries[l.id]
+	if e == nil || e.rec.State == Offline || e.rec.Incarnation != l.incarnation || l.id == s.cfg.Node {
+		return
+	}
+	// Whoever becomes its watcher later, because the others died with it, wants to know.
+	s.lapsed[l] = true
+	if s.member {
+		if suspect := s.guard.suspects[l]; suspect != nil && suspect.ward {
+			s.guard.accuse(l, e.rec.grace(), true, time.Now())
+		}
+	}
+}
+
+// do carries out what the guard wants.
+func (s *session) do(actions []action) {
+	for _, a := range actions {
+		switch a.kind {
+		case probeIt:
+			s.work(func(ctx context.Context) func() {
+				result, p := s.probe(ctx, a.life)
+				return func() { s.probed(a.life, result, p) }
+			})
+		case buryIt:
+			s.verdict(a)
+		}
+	}
+}
+
+func (s *session) probed(l life, result answer, p pong) {
+	// A connection that was lost and is back voids what was seen through it.
+	s.checkLink()
+	now := time.Now()
+	if result == alive {
+		delete(s.lapsed, l)
+		s.seen[l] = now
+		s.peerAt(p.Revision)
+	}
+	s.do(s.guard.answered(l, result, now))
+}
+
+func (s *session) verdict(a action) {
+	e := s.table.entries[a.life.id]
+	if e == nil || e.rec.State == Offline || e.rec.Incarnation != a.life.incarnation {
+		s.guard.forget(a.life)
+		return
+	}
+	rec, expected, seen := e.rec, e.revision, s.seen[a.life]
+	if seen.IsZero() {
+		seen = rec.Started
+	}
+	s.work(func(ctx context.Context) func() {
+		over := s.bury(ctx, rec, expected, a.reason, seen)
+		return func() {
+			s.guard.buried(a.life, over, time.Now())
+			if !over {
+				s.resync(false)
+			}
+		}
+	})
+}
+
+// heard takes the revision that a ping told; peerAt one that a pong told.
+func (s *session) heard(revision uint64) {
+	if revision > s.hub.view.Load().Revision {
+		s.post(func() { s.peerAt(revision) })
+	}
+}
+
+// behindWait is how long a view may be behind another before it catches up: a
+// message may be on its way.
+const behindWait = 100 * time.Millisecond
+
+// peerAt notes that somebody has a view of that revision.
+func (s *session) peerAt(revision uint64) {
+	if revision > s.table.complete && !s.sync.running {
+		at := time.Now().Add(behindWait)
+		if s.sync.due.IsZero() || at.Before(s.sync.due) {
+			s.sync.due = at
+		}
+	}
+}
+
+// checkLink compares the state of the connection with what the loop knows of
+// it. Its status channel only wakes the loop: it drops what it cannot hold.
+func (s *session) checkLink() {
+	if s.nc.IsClosed() {
+		s.stop(ErrConnectionClosed)
+		return
+	}
+	up, epoch := s.nc.IsConnected(), s.nc.Stats().Reconnects
+	if up == s.link.up && epoch == s.link.epoch {
+		return
+	}
+	now := time.Now()
+	if !up {
+		s.link.up = false
+		s.guard.link(false, false, now)
+		s.setStale(now)
+		return
+	}
+	server := s.nc.ConnectedServerId()
+	s.guard.link(true, server == s.link.server, now)
+	s.link.up, s.link.epoch, s.link.server = true, epoch, server
+	s.setStale(now)
+	if s.own != nil {
+		s.own.wantRearm()
+		s.own.wantLook()
+	}
+	s.sync.retry = 0
+	s.resync(false)
+}
+
+func (s *session) setStale(now time.Time) {
+	if s.stale.CompareAndSwap(0, now.UnixNano()) {
+		s.dirty = true
+	}
+}
+
+func (s *session) setFresh() {
+	if s.stale.Swap(0) != 0 {
+		s.dirty = true
+	}
+}
+
+// reading is what a reading of the store has found.
+type reading struct {
+	changes []change
+	through uint64
+	id      identity
+	// all means that changes are everything that the store has; anew, that the
+	// store is another one than before.
+	all, anew bool
+}
+
+// resync reads what is new in the store, or everything when full. One reading
+// runs at a time; another one follows when it was asked for meanwhile.
+func (s *session) resync(full bool) {
+	s.sync.full = s.sync.full || full
+	if s.sync.running {
+		s.sync.again = true
+		return
+	}
+	if !s.link.up {
+		return // the reconnect asks again
+	}
+	// The marks of what was deleted are kept for a time only.
+	full = s.sync.full || !s.synced || time.Since(s.sync.at) > markerTTL*9/10
+	s.sync.running, s.sync.again, s.sync.full = true, false, false
+	s.sync.due = time.Time{}
+	complete, known := s.table.complete, s.sync.known
+	s.work(func(ctx context.Context) func() {
+		r, err := s.read(ctx, complete, known, full)
+		return func() { s.settle(r, full, err) }
+	})
+}
+
+// read asks the leader what the store is and reads what is new in it, or all.
+// A store that is not there any more is made again.
+func (s *session) read(ctx context.Context, complete uint64, known identity, full bool) (r reading, err error) {
+	r.id, err = s.store.identify(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s.log.Warn("the registry's bucket is gone, making it again")
+		if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision); err != nil {
+			return r, err
+		}
+		r.id, err = s.store.identify(ctx)
+	}
+	if err != nil {
+		return r, err
+	}
+	r.anew = !known.created.IsZero() && !known.created.Equal(r.id.created) || r.id.last < complete
+	r.all = full || r.anew
+	from := complete
+	if r.all {
+		from = 0
+	}
+	r.changes, r.through, err = s.store.snapshot(ctx, from, r.id)
+	return r, err
+}
+
+// settle takes the end of a reading.
+func (s *session) settle(r reading, full bool, err error) {
+	now := time.Now()
+	s.sync.running = false
+	held := s.sync.held
+	s.sync.held = nil
+	if err != nil {
+		s.log.Debug("the store was not read", "err", err)
+		s.setStale(now)
+		s.sync.full = s.sync.full || full
+		s.sync.retry = min(max(2*s.sync.retry, minRetry), maxRetry)
+		s.sync.due = now.Add(s.sync.retry + rand.N(s.sync.retry))
+		s.deltas(held)
+		return
+	}
+	s.sync.known, s.sync.at, s.sync.retry = r.id, now, 0
+	if r.anew {
+		s.log.Warn("the registry's bucket was made anew: showing this node again, the others do the same")
+	}
+	if r.all {
+		s.changed(s.table.rebase(r.changes, r.through, r.anew))
+	} else {
+		s.changed(s.table.catchUp(r.changes, r.through))
+	}
+	s.synced = true
+	s.setFresh()
+	s.deltas(held)
+	if s.own != nil {
+		if e := s.table.entries[s.cfg.Node]; s.own.stored.Load() != 0 && (e == nil || e.missing || e.read != s.own.stored.Load()) {
+			s.own.wantLook()
+		}
+	}
+	if s.sync.again || s.sync.full || s.table.behind() {
+		s.resync(false)
+		return
+	}
+	if s.sync.due.IsZero() {
+		// Spread, so that nodes do not ask all at once.
+		s.sync.due = now.Add(catchUpEvery - rand.N(catchUpEvery/5))
+	}
+}
+
+// deltas takes messages of the feed that were held back.
+func (s *session) deltas(held []change) {
+	for _, c := range held {
+		events, gap := s.table.delta(c)
+		s.changed(events)
+		s.sync.again = s.sync.again || gap
+	}
+}

@@ -1,0 +1,341 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/catga/catga-go/internal/provision"
+	"github.com/catga/catga-go/internal/wire"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// session is one membership or observation from its start to its end: the loop
+// that owns the table, the presence that owns this node's record, the beats,
+// and every subscription. What it starts it waits for.
+type session struct {
+	cfg     Config
+	nc      *nats.Conn
+	store   *store
+	hub     *hub
+	log     *slog.Logger
+	cluster wire.Cluster
+	// own is this node's presence; nil for an observer.
+	own *presence
+
+	ctx  context.Context // ends with the session; its cause says why
+	stop context.CancelCauseFunc
+	wg   sync.WaitGroup
+	subs subscriptions
+	done chan struct{}
+
+	in chan func() // what the loop is to run
+	// size is the number of members, for the interval of beats.
+	size atomic.Int64
+	// stale is since when the view may be behind, as nanoseconds; 0 when it is not.
+	stale atomic.Int64
+
+	loopState
+}
+
+func newSession(nc *nats.Conn, cfg Config, h *hub, observer bool) (*session, error) {
+	st, err := newStore(nc, cfg.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		cfg: cfg, nc: nc, store: st, hub: h, cluster: wire.Cluster(cfg.Cluster),
+		log:  cfg.Log.With("cluster", cfg.Cluster),
+		done: make(chan struct{}),
+		in:   make(chan func(), 256),
+	}
+	s.loopState = newLoopState()
+	// The node's own lifetime: it outlives the call that starts it.
+	s.ctx, s.stop = context.WithCancelCause(context.Background())
+	if !observer {
+		s.own = newPresence(s)
+	}
+	// For start, which begins now: the session is not over before it.
+	s.wg.Add(1)
+	return s, nil
+}
+
+// start makes the buckets, follows the registry until this node's view is
+// true, and, unless it observes, takes the node's name and shows itself.
+func (s *session) start(ctx context.Context) error {
+	defer s.wg.Done()
+	if !s.nc.IsConnected() {
+		if s.nc.IsClosed() {
+			return ErrConnectionClosed
+		}
+		if err := s.connected(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision); err != nil {
+		return err
+	}
+	if err := s.follow(ctx); err != nil {
+		return err
+	}
+	if s.own == nil {
+		return nil
+	}
+	s.wg.Go(s.own.run)
+	err := s.own.do(ctx, func(ctx context.Context) error {
+		if err := s.own.claim(ctx); err != nil {
+			return err
+		}
+		s.own.trip.arm(ctx, s.own.life())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.wg.Go(s.beats)
+	mine := s.own.stored.Load()
+	if err := s.wait(ctx, func(v View) bool { return v.Revision >= mine }); err != nil {
+		return err
+	}
+	s.post(s.joined)
+	return nil
+}
+
+// connected waits for the connection of a client that connects in the background.
+func (s *session) connected(ctx context.Context) error {
+	status := s.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer s.nc.RemoveStatusListener(status)
+	for !s.nc.IsConnected() {
+		select {
+		case <-status:
+			if s.nc.IsClosed() {
+				return ErrConnectionClosed
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("kvregistry: not connected to NATS: %w", context.Cause(ctx))
+		case <-s.ctx.Done():
+			return s.ended()
+		}
+	}
+	return nil
+}
+
+// follow subscribes to the feed and takes the first snapshot.
+func (s *session) follow(ctx context.Context) error {
+	if _, err := s.subscribe(s.cluster.RegistryAll(), s.onFeed); err != nil {
+		return fmt.Errorf("kvregistry: %w", err)
+	}
+	if s.own != nil {
+		// Without it crashes are noticed by probes alone.
+		if _, err := s.subscribe(s.cluster.TripwireDeleted("*"), s.onAdvisory); err != nil {
+			s.log.Warn("advisories not available: crashes are noticed later", "err", err)
+		}
+	}
+	// What is subscribed is in force before anything is read.
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	s.status = s.nc.StatusChanged()
+	s.link.epoch, s.link.up, s.link.server = s.nc.Stats().Reconnects, true, s.nc.ConnectedServerId()
+	s.wg.Go(s.loop)
+	s.post(func() { s.resync(true) })
+	return s.wait(ctx, func(View) bool { return true })
+}
+
+// wait returns when the view is there and ok holds for it.
+func (s *session) wait(ctx context.Context, ok func(View) bool) error {
+	for {
+		v, changed, synced := s.hub.next()
+		if synced && ok(v) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.ctx.Done():
+			return s.ended()
+		}
+	}
+}
+
+// close ends the session, with a goodbye if there is something to say it for,
+// and waits for everything that was started.
+func (s *session) close(reason Reason, cause error) {
+	if s.own != nil && s.ctx.Err() == nil && s.nc.IsConnected() {
+		ctx, cancel := context.WithTimeout(s.ctx, goodbyeLimit)
+		err := s.own.do(ctx, func(ctx context.Context) error { return s.own.goodbye(ctx, reason) })
+		cancel()
+		if err != nil && !errors.Is(err, ErrClosed) {
+			s.log.Warn("goodbye not written: others notice by themselves", "node", s.cfg.Node, "err", err)
+		}
+	}
+	s.stop(cause)
+	<-s.done
+}
+
+// supervise waits for the end of the session and cleans up behind it.
+func (s *session) supervise() {
+	defer close(s.done)
+	<-s.ctx.Done()
+	s.subs.close()
+	s.wg.Wait()
+	if s.status != nil {
+		s.nc.RemoveStatusListener(s.status)
+	}
+}
+
+// ended returns why the session has ended.
+func (s *session) ended() error {
+	if err := context.Cause(s.ctx); err != nil && !errors.Is(err, errDone) {
+		return err
+	}
+	return ErrClosed
+}
+
+// errDone is the cause of a session that was asked to end.
+var errDone = errors.New("kvregistry: ended")
+
+// post has the loop run f. It waits while the loop is busy and drops f when
+// the loop has ended.
+func (s *session) post(f func()) {
+	select {
+	case s.in <- f:
+	case <-s.ctx.Done():
+	}
+}
+
+// work runs job beside the loop and has the loop run what it returns.
+func (s *session) work(job func(ctx context.Context) func()) {
+	s.wg.Go(func() {
+		if then := job(s.ctx); then != nil {
+			s.post(then)
+		}
+	})
+}
+
+// subscribe is nc.Subscribe for the life of the session.
+func (s *session) subscribe(subject string, handle nats.MsgHandler) (*nats.Subscription, error) {
+	return s.subs.add(s.nc, subject, handle)
+}
+
+// flush returns when the server has processed everything sent before.
+func (s *session) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, putLimit)
+	defer cancel()
+	if err := s.nc.FlushWithContext(ctx); err != nil {
+		return fmt.Errorf("kvregistry: %w", err)
+	}
+	return nil
+}
+
+// beats writes this node's heartbeat and looks after its record.
+func (s *session) beats() {
+	for {
+		every := beatEvery(int(s.size.Load()))
+		s.beat(s.ctx, every)
+		// Spread, so that nodes that started together do not beat together.
+		wait := every - time.Duration(rand.Int64N(int64(every/5)))
+		if pause(s.ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+func (s *session) beat(ctx context.Context, every time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, every)
+	defer cancel()
+	m := s.own.self.Load()
+	stored := s.own.stored.Load()
+	if m == nil || stored == 0 {
+		return
+	}
+	if err := s.store.putBeat(ctx, m.ID, beat{Version: wire.Version, Incarnation: m.Incarnation}, beatLives*every); err != nil {
+		if s.ctx.Err() == nil {
+			s.log.Debug("beat not written", "node", m.ID, "err", err)
+			s.post(func() { s.resync(false) })
+		}
+		return
+	}
+	revision, err := s.store.revisionOf(ctx, m.ID)
+	if err != nil || revision == stored || stored != s.own.stored.Load() {
+		return
+	}
+	s.own.wantLook()
+	if revision == 0 {
+		// Perhaps not only the own record is gone.
+		s.post(func() { s.resync(true) })
+	}
+}
+
+// subscriptions are all those of a session, so that its end can wait for their
+// handlers.
+type subscriptions struct {
+	mu     sync.Mutex
+	closed bool
+	live   []*nats.Subscription
+	wg     sync.WaitGroup
+}
+
+func (ss *subscriptions) add(nc *nats.Conn, subject string, handle nats.MsgHandler) (*nats.Subscription, error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.closed {
+		return nil, ErrClosed
+	}
+	sub, err := nc.Subscribe(subject, handle)
+	if err != nil {
+		return nil, err
+	}
+	ss.wg.Add(1)
+	// Those of earlier tripwires and claims have ended.
+	ss.live = slices.DeleteFunc(ss.live, func(old *nats.Subscription) bool { return !old.IsValid() })
+	ss.live = append(ss.live, sub)
+	ended := sync.OnceFunc(ss.wg.Done)
+	sub.SetClosedHandler(func(string) { ended() })
+	if !sub.IsValid() {
+		// The connection was closed before the handler was set.
+		ended()
+	}
+	return sub, nil
+}
+
+func (ss *subscriptions) close() {
+	ss.mu.Lock()
+	ss.closed = true
+	live := ss.live
+	ss.mu.Unlock()
+	for _, sub := range live {
+		_ = sub.Unsubscribe()
+	}
+	ss.wg.Wait()
+}
+
+// retryable tells whether the same request may succeed later.
+func retryable(err error) bool {
+	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrClosed) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, provision.ErrDenied) {
+		return false
+	}
+	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, jetstream.ErrNoStreamResponse) {
+		return errors.Is(err, jetstream.ErrNoStreamResponse)
+	}
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return api.Code >= 500
+	}
+	return true
+}
+
+// cause returns why the session ended by itself, nil when it was asked to.
+func (s *session) cause() error {
+	if err := context.Cause(s.ctx); !errors.Is(err, errDone) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package kvregistry
+
+import (
+	"cmp"
+	"slices"
+)
+
+// change is one message of the record stream.
+type change struct {
+	id       string
+	revision uint64
+	// gone means that the message is a marker: deleted, purged or expired.
+	gone bool
+	data []byte
+}
+
+// maxAhead bounds what the table keeps of changes that came before the ones
+// they follow. Beyond it they are dropped: the catch-up brings them.
+const maxAhead = 4096
+
+// table is every node that the store knows, as of one revision. It is fed with
+// the messages of the record stream, from the live feed and from reads of the
+// store, in any order and as often as they come, and returns what changed.
+//
+// The record stream holds nothing but records and each of its messages is
+// republished, so the revisions of the feed are consecutive: a hole is a
+// missed message. What lies behind a hole waits until a catch-up has filled
+// it, so that a revision always stands for one and the same table.
+//
+// It is pure: no clock, no I/O, no goroutine.
+type table struct {
+	// complete is the revision up to which nothing is missing.
+	complete uint64
+	entries  map[string]*entry
+	ahead    map[uint64]change
+}
+
+// entry is one node of the table.
+type entry struct {
+	rec record
+	// revision is that of the last message of the node's key; 0 when the store
+	// was found without one.
+	revision uint64
+	// read is the revision of the message that rec was read from.
+	read uint64
+	// missing means that the table shows the node as alive but the store has no
+	// record, or rubbish. Its owner puts it back, or its watchers end it.
+	missing bool
+}
+
+func newTable() *table {
+	return &table{entries: map[string]*entry{}, ahead: map[uint64]change{}}
+}
+
+// delta takes one message of the feed. gap tells that messages before it are
+// missing and a catch-up is due.
+func (t *table) delta(c change) (events []Event, gap bool) {
+	switch {
+	case c.revision <= t.complete:
+		return nil, false
+	case c.revision > t.complete+1:
+		if len(t.ahead) < maxAhead {
+			t.ahead[c.revision] = c
+		}
+		return nil, true
+	}
+	events = t.apply(events, c)
+	t.complete = c.revision
+	return t.drain(events), false
+}
+
+// catchUp takes all messages that the store has after revision from, which
+// must not be beyond complete; they are known complete through revision
+// through.
+func (t *table) catchUp(cs []change, through uint64) (events []Event) {
+	slices.SortFunc(cs, func(a, b change) int { return cmp.Compare(a.revision, b.revision) })
+	for _, c := range cs {
+		if c.revision > t.complete {
+			events = t.apply(events, c)
+			t.complete = c.revision
+		}
+	}
+	t.complete = max(t.complete, through)
+	return t.drain(events)
+}
+
+// rebase takes everything that the store has, complete through revision
+// through, which may be lower than before when the store was made anew. Who is
+// alive in the table and absent from the store stays, marked missing: an empty
+// store is no proof of a death.
+func (t *table) rebase(cs []change, through uint64, anew bool) (events []Event) {
+	slices.SortFunc(cs, func(a, b change) int { return cmp.Compare(a.revision, b.revision) })
+	present := map[string]bool{}
+	for _, c := range cs {
+		present[c.id] = present[c.id] || !c.gone
+		if e := t.entries[c.id]; !anew && e != nil && e.revision >= c.revision {
+			continue
+		}
+		events = t.apply(events, c)
+	}
+	for id, e := range t.entries {
+		switch {
+		case present[id] || !anew && e.revision > through:
+		case e.rec.State == Offline:
+			delete(t.entries, id)
+		case !e.missing:
+			e.missing, e.revision = true, 0
+		}
+	}
+	if anew {
+		// What waits there is of the store that is gone.
+		t.complete = through
+		clear(t.ahead)
+	}
+	t.complete = max(t.complete, through)
+	return t.drain(events)
+}
+
+// drain applies what waited for the hole before it to be filled.
+func (t *table) drain(events []Event) []Event {
+	for {
+		next, ok := t.ahead[t.complete+1]
+		if !ok {
+			break
+		}
+		events = t.apply(events, next)
+		t.complete++
+	}
+	for revision := range t.ahead {
+		if revision <= t.complete {
+			delete(t.ahead, revision)
+		}
+	}
+	return events
+}
+
+// behind tells whether something waits for a hole to be filled.
+func (t *table) behind() bool { return len(t.ahead) > 0 }
+
+// apply takes one message that is newer than what the table has of its node.
+func (t *table) apply(events []Event, c change) []Event {
+	e := t.entries[c.id]
+	if c.gone {
+		switch {
+		case e == nil:
+		case e.rec.State == Offline:
+			delete(t.entries, c.id)
+		default:
+			// Nobody leaves by deleting a record: ends are written.
+			e.missing, e.revision = true, c.revision
+		}
+		return events
+	}
+	rec, err := decodeRecord(c.id, c.revision, c.data)
+	if err != nil {
+		if e != nil {
+			e.missing, e.revision = e.rec.State != Offline, c.revision
+		}
+		return events
+	}
+	events = append(events, transition(e, rec, c.revision)...)
+	t.entries[c.id] = &entry{rec: rec, revision: c.revision, read: c.revision}
+	return events
+}
+
+// transition returns what a watcher is told when a node's record becomes rec.
+// Each incarnation begins with Joined and has one end.
+func transition(e *entry, rec record, revision uint64) []Event {
+	now := rec.member(revision)
+	if e == nil || e.rec.State == Offline {
+		if rec.State == Offline {
+			return nil
+		}
+		return []Event{{Joined, now}}
+	}
+	if e.rec.Incarnation != rec.Incarnation {
+		replaced := e.rec.ended(ReasonReplaced, rec.ID, rec.Started).member(revision)
+		if rec.State == Offline {
+			return []Event{{Lost, replaced}}
+		}
+		return []Event{{Lost, replaced}, {Joined, now}}
+	}
+	switch {
+	case rec.State == Offline && (rec.Reason == ReasonLeft || rec.Reason == ReasonClosed):
+		return []Event{{Left, now}}
+	case rec.State == Offline:
+		return []Event{{Lost, now}}
+	case e.rec.sameToUsers(rec):
+		return nil
+	}
+	return []Event{{Updated, now}}
+}
+
+// view returns the table as users see it.
+func (t *table) view(stale bool) View {
+	v := View{Revision: t.complete, Stale: stale}
+	for _, e := range t.entries {
+		m := e.rec.member(e.read)
+		if m.State == Offline {
+			v.Offline = append(v.Offline, m)
+		} else {
+			v.Members = append(v.Members, m)
+		}
+	}
+	byID := func(a, b Member) int { return cmp.Compare(a.ID, b.ID) }
+	slices.SortFunc(v.Members, byID)
+	slices.SortFunc(v.Offline, byID)
+	return v
+}

@@ -1,0 +1,170 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/catga/catga-go/internal/provision"
+	"github.com/catga/catga-go/internal/wire"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// tripwireHeartbeat is how often the server says that the tripwire is
+	// there: 0.09 core of the server for 10,000 nodes.
+	tripwireHeartbeat = 5 * time.Second
+	// tripwireSilence is how long it may be silent before it is armed again.
+	tripwireSilence = 11 * time.Second
+	// tripwireCheck is how often that is looked at.
+	tripwireCheck = 1500 * time.Millisecond
+	// tripwireRetry is when arming is tried again after it failed.
+	tripwireRetry = 10 * time.Second
+	// armLimit bounds one attempt to arm.
+	armLimit = 2 * time.Second
+)
+
+// graceOf is how long a node with this connection may need to reconnect.
+func graceOf(nc *nats.Conn) time.Duration {
+	jitter := nc.Opts.ReconnectJitter
+	if nc.Opts.Secure || nc.Opts.TLSConfig != nil {
+		jitter = nc.Opts.ReconnectJitterTLS
+	}
+	return min(max(3*(nc.Opts.ReconnectWait+jitter), minGrace), maxGrace)
+}
+
+// tripwire is an ephemeral push consumer that delivers nothing to this
+// process. When the process dies its interest is gone, and after the grace the
+// server deletes the consumer and says so: kill to advisory took the grace
+// plus 2 to 28 ms. A process that is still there re-arms it whenever it may
+// have been lost.
+//
+// Its methods are called by the goroutine of the presence only, except those
+// that read atomics.
+type tripwire struct {
+	s     *session
+	n     uint64
+	sub   *nats.Subscription
+	name  atomic.Pointer[string]
+	heard atomic.Int64 // nanoseconds since 1970, by this host: only differences count
+	tried time.Time
+	off   bool // not permitted: never tried again
+	warn  sync.Once
+}
+
+func newTripwire(s *session) *tripwire { return &tripwire{s: s} }
+
+// armed returns the name of the consumer, or "".
+func (t *tripwire) armed() string {
+	if name := t.name.Load(); name != nil {
+		return *name
+	}
+	return ""
+}
+
+// silent tells whether the tripwire must be armed, again or at all.
+func (t *tripwire) silent() bool {
+	if t.off {
+		return false
+	}
+	if t.armed() == "" {
+		return time.Since(t.tried) > tripwireRetry
+	}
+	return time.Since(time.Unix(0, t.heard.Load())) > tripwireSilence
+}
+
+// arm makes a new tripwire under a new name: the same name can hang on a
+// server that is gone. A node without one lives on probes and beats.
+func (t *tripwire) arm(ctx context.Context, l life) {
+	t.disarm()
+	if t.off {
+		return
+	}
+	t.n++
+	t.tried = time.Now()
+	name := tripwireName(l, t.n)
+	ctx, cancel := context.WithTimeout(ctx, armLimit)
+	defer cancel()
+	inbox := t.s.nc.NewInbox()
+	sub, err := t.s.subscribe(inbox, func(*nats.Msg) { t.heard.Store(time.Now().UnixNano()) })
+	if err != nil {
+		t.s.log.Debug("tripwire not armed", "node", l.id, "err", err)
+		return
+	}
+	stream := t.s.cluster.RecordStream()
+	subject := "$JS.API.CONSUMER.CREATE." + stream + "." + name + "." + t.s.cluster.Tripwire()
+	err = provision.Guard(ctx, t.s.nc, subject, func(ctx context.Context) error {
+		_, err := t.s.store.js.CreateOrUpdatePushConsumer(ctx, stream, jetstream.ConsumerConfig{
+			Name:              name,
+			FilterSubject:     t.s.cluster.Tripwire(),
+			DeliverSubject:    inbox,
+			DeliverPolicy:     jetstream.DeliverNewPolicy,
+			AckPolicy:         jetstream.AckNonePolicy,
+			MemoryStorage:     true,
+			Replicas:          1,
+			InactiveThreshold: graceOf(t.s.nc),
+			IdleHeartbeat:     tripwireHeartbeat,
+		})
+		return err
+	})
+	if err != nil {
+		_ = sub.Unsubscribe()
+		t.off = errors.Is(err, ErrDenied)
+		if t.off || errors.Is(err, jetstream.ErrMaximumConsumersLimit) {
+			t.warn.Do(func() {
+				t.s.log.Warn("no tripwire: a crash of this node is noticed by probes only", "node", l.id, "err", err)
+			})
+		}
+		return
+	}
+	t.heard.Store(time.Now().UnixNano())
+	t.sub = sub
+	t.name.Store(&name)
+}
+
+// disarm lets go of the tripwire. The server deletes it after its grace, and
+// whoever is told so finds the node alive, or ended.
+func (t *tripwire) disarm() {
+	t.name.Store(nil)
+	if t.sub != nil {
+		_ = t.sub.Unsubscribe()
+		t.sub = nil
+	}
+}
+
+// tripwireName is <id>-<incarnation>-<n>.
+func tripwireName(l life, n uint64) string {
+	return l.id + "-" + strconv.FormatUint(l.incarnation, 10) + "-" + strconv.FormatUint(n, 10)
+}
+
+// lifeOfTripwire is the inverse of tripwireName. An id may contain dashes.
+func lifeOfTripwire(name string) (l life, ok bool) {
+	rest, n, ok := cutLast(name)
+	if !ok {
+		return l, false
+	}
+	id, incarnation, ok := cutLast(rest)
+	if !ok {
+		return l, false
+	}
+	if _, err := strconv.ParseUint(n, 10, 64); err != nil {
+		return l, false
+	}
+	l.id = id
+	var err error
+	l.incarnation, err = strconv.ParseUint(incarnation, 10, 64)
+	return l, err == nil && wire.CheckNode(id) == nil
+}
+
+func cutLast(s string) (before, after string, ok bool) {
+	i := strings.LastIndexByte(s, '-')
+	if i < 0 {
+		return "", "", false
+	}
+	return s[:i], s[i+1:], true
+}

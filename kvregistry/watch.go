@@ -1,0 +1,234 @@
+package kvregistry
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// hub holds the view that readers see and passes events on to watchers. The
+// loop publishes; nobody can make it wait: its lock is held for memory
+// operations only, and a watcher that does not read has its backlog coalesced.
+type hub struct {
+	view atomic.Pointer[View]
+
+	mu       sync.Mutex
+	synced   bool
+	closed   bool
+	watchers map[*watcher]struct{}
+	// changed is closed and replaced whenever the view is replaced.
+	changed chan struct{}
+}
+
+func newHub() *hub {
+	h := &hub{watchers: map[*watcher]struct{}{}, changed: make(chan struct{})}
+	h.view.Store(&View{})
+	return h
+}
+
+// publish replaces the view and tells the watchers what has changed. The first
+// view makes the hub synced: its members are told as Joined.
+func (h *hub) publish(v View, events []Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.view.Store(&v)
+	if !h.synced {
+		h.synced = true
+		events = initial(v)
+	}
+	for w := range h.watchers {
+		w.add(events)
+	}
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// tell passes events on that do not change the view.
+func (h *hub) tell(events []Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.synced {
+		return
+	}
+	for w := range h.watchers {
+		w.add(events)
+	}
+}
+
+// reset forgets the view of a Join that failed.
+func (h *hub) reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.synced = false
+	h.view.Store(&View{})
+}
+
+// close ends all watches when they have read what is left.
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	h.closed = true
+	for w := range h.watchers {
+		w.end()
+	}
+	close(h.changed)
+}
+
+// next returns the view and a channel that is closed when it is replaced.
+func (h *hub) next() (View, <-chan struct{}, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return *h.view.Load(), h.changed, h.synced
+}
+
+func (h *hub) watch() *watcher {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := &watcher{ready: make(chan struct{}, 1), limit: maxBacklog}
+	if h.synced {
+		w.add(initial(*h.view.Load()))
+	}
+	if h.closed {
+		w.end()
+		return w
+	}
+	h.watchers[w] = struct{}{}
+	return w
+}
+
+func (h *hub) unwatch(w *watcher) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.watchers, w)
+}
+
+// events iterates over what a new watcher is told until ctx or the hub ends.
+func (h *hub) events(ctx context.Context) iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		w := h.watch()
+		defer h.unwatch(w)
+		for {
+			events, open := w.take()
+			for _, e := range events {
+				if ctx.Err() != nil || !yield(e) {
+					return
+				}
+			}
+			if !open {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-w.ready:
+			}
+		}
+	}
+}
+
+// initial is what a watch begins with.
+func initial(v View) []Event {
+	events := make([]Event, 0, len(v.Members)+1)
+	for _, m := range v.Members {
+		events = append(events, Event{Joined, m})
+	}
+	return append(events, Event{Kind: Synced})
+}
+
+// maxBacklog is how many events wait for a watcher before they are coalesced.
+const maxBacklog = 1024
+
+// watcher is the mailbox of one watch.
+type watcher struct {
+	ready chan struct{} // holds a token when there is something to take
+
+	mu    sync.Mutex
+	queue []Event
+	ended bool
+	// limit is the length at which queue is coalesced. It grows with what is
+	// left after that, so that the work stays proportional to the events.
+	limit int
+}
+
+func (w *watcher) add(events []Event) {
+	if len(events) == 0 {
+		return
+	}
+	w.mu.Lock()
+	w.queue = append(w.queue, events...)
+	if len(w.queue) > w.limit {
+		w.queue = coalesce(w.queue)
+		w.limit = max(maxBacklog, 2*len(w.queue))
+	}
+	w.mu.Unlock()
+	w.wake()
+}
+
+func (w *watcher) end() {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	w.wake()
+}
+
+func (w *watcher) wake() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) take() (events []Event, open bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	events, w.queue, w.limit = w.queue, nil, maxBacklog
+	return events, !w.ended
+}
+
+// coalesce shortens a backlog to what a watcher needs to end up with the truth
+// and to see each incarnation that it has seen begin also end: of each
+// incarnation its beginning and its latest state become one event, and one
+// that both began and ended within the backlog is left out.
+func coalesce(backlog []Event) []Event {
+	type life struct {
+		id          string
+		incarnation uint64
+	}
+	kept := make([]Event, 0, len(backlog))
+	dropped := map[int]bool{}
+	last := map[life]int{} // index in kept
+	for _, e := range backlog {
+		if e.Kind == Synced || e.Kind == Evicted {
+			kept = append(kept, e)
+			continue
+		}
+		l := life{e.Member.ID, e.Member.Incarnation}
+		i, ok := last[l]
+		if !ok {
+			last[l] = len(kept)
+			kept = append(kept, e)
+			continue
+		}
+		began := kept[i].Kind == Joined
+		switch {
+		case began && e.Kind == Updated:
+			// Still a beginning, in its place, with the latest state.
+			kept[i].Member = e.Member
+			continue
+		case began:
+			dropped[i] = true
+			delete(last, l)
+			continue
+		}
+		dropped[i] = true
+		last[l] = len(kept)
+		kept = append(kept, e)
+	}
+	i := -1
+	return slices.DeleteFunc(kept, func(Event) bool { i++; return dropped[i] })
+}
