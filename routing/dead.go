@@ -240,6 +240,12 @@ func (l DeadLetters) Drop(ctx context.Context, seq uint64) error {
 		}
 		return s.DeleteMsg(ctx, seq)
 	})
+	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
+		// nats.go does not say why; a letter that is not there is the usual reason.
+		if _, missing := l.get(ctx, seq); errors.Is(missing, ErrNoDeadLetter) {
+			return missing
+		}
+	}
 	return l.failure("drop", seq, err)
 }
 
@@ -256,15 +262,11 @@ func (l DeadLetters) get(ctx context.Context, seq uint64, opts ...jetstream.GetM
 	return m, l.failure("get", seq, err)
 }
 
-// codeNoMessage is how a server refuses to delete what is not there.
-const codeNoMessage = 10043
-
 func (l DeadLetters) failure(what string, seq uint64, err error) error {
 	if err == nil {
 		return nil
 	}
-	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeNoMessage ||
-		errors.Is(err, jetstream.ErrMsgNotFound) {
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return fmt.Errorf("%w: %d", ErrNoDeadLetter, seq)
 	}
 	return fmt.Errorf("routing: %s dead letter %d: %w", what, seq, err)
