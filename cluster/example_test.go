@@ -288,7 +288,7 @@ func ExampleNode_Watch() {
 	a, b := d.join("a", nil), d.join("b", nil)
 	sees(d.ctx, a, "b")
 	for ev := range a.Watch(d.ctx) {
-		fmt.Println(ev.Kind, ev.Member.ID)
+		fmt.Println(ev)
 		switch {
 		case ev.Kind == cluster.Synced: // everybody who was there has been told
 			go b.Leave(d.ctx)
@@ -311,9 +311,11 @@ func ExampleNode_Wait() {
 	d := newDemo()
 	defer d.end()
 	a := d.join("a", nil)
-	go d.join("b", pricer)
+	var wg sync.WaitGroup
+	wg.Go(func() { d.join("b", pricer) })
 	err := a.Wait(d.ctx, func(v cluster.View) bool { return len(v.Handlers("price.get")) > 0 })
 	fmt.Println(err)
+	wg.Wait()
 	// Output: <nil>
 }
 

@@ -103,3 +103,16 @@ func (n *Node) Status() Status {
 	}
 	return Status{}
 }
+
+// Check makes the round trip that Status does not make: the store can be
+// written, and has this node's record. It is for a person or a slow health
+// probe; an orchestrator's readiness is Status.
+//
+// Errors: ErrNotJoined, ErrClosed, ErrEvicted, or what the store said.
+func (n *Node) Check(ctx context.Context) error {
+	reg, err := n.joined()
+	if err != nil {
+		return err
+	}
+	return reg.Check(ctx)
+}

@@ -46,3 +46,11 @@ type Event struct {
 	// known, with State Offline and the Reason. Empty for Synced.
 	Member Member
 }
+
+// String returns the kind and the member's id, such as "Joined n1".
+func (e Event) String() string {
+	if e.Member.ID == "" {
+		return e.Kind.String()
+	}
+	return e.Kind.String() + " " + e.Member.ID
+}

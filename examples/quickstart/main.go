@@ -38,7 +38,7 @@ func run(ctx context.Context, id, url string) error {
 	}
 	defer node.Close()
 	for ev := range node.Watch(ctx) {
-		fmt.Println(ev.Kind, ev.Member.ID)
+		fmt.Println(ev)
 		if ev.Kind == cluster.Joined && ev.Member.ID != id {
 			if err := node.Send(ctx, cluster.To(ev.Member.ID), greeting{"hello " + ev.Member.ID}); err != nil {
 				log.Println(err)
