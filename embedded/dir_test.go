@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -37,18 +38,6 @@ func TestRestartKeepsDataAndName(t *testing.T) {
 	}
 	if other := start(t, Config{}).Conn().ConnectedServerName(); other == name {
 		t.Errorf("two servers are called %q", name)
-	}
-}
-
-func TestDirIsForThisUserOnly(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "d")
-	start(t, Config{Dir: dir})
-	for path, want := range map[string]os.FileMode{
-		dir: 0o700, filepath.Join(dir, lockFile): 0o600, filepath.Join(dir, markerFile): 0o600, filepath.Join(dir, storeDir): 0o700,
-	} {
-		if i, err := os.Stat(path); err != nil || i.Mode().Perm() != want {
-			t.Errorf("%s: %v, %v", path, i, err)
-		}
 	}
 }
 
@@ -147,6 +136,19 @@ func TestStreamHalfMadeByACrashIsRemoved(t *testing.T) {
 	}
 	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+func TestStreamDeletedByHalfDoesNotHinder(t *testing.T) {
+	h := &server.HealthStatus{Errors: []server.HealthzError{
+		{Type: server.HealthzErrorStream, Stream: ".S", Error: "deleted"},
+	}}
+	if got := unhealthy(h); got != "" {
+		t.Error(got)
+	}
+	h.Errors = append(h.Errors, server.HealthzError{Type: server.HealthzErrorStream, Stream: "S", Error: "lost"})
+	if got := unhealthy(h); got != "lost" {
+		t.Error(got)
 	}
 }
 

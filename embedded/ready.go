@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -10,54 +11,67 @@ import (
 
 const (
 	readyTick = 5 * time.Millisecond
-	// recoverWait is how long a server that has read its directory may call
-	// itself unhealthy before Start gives up. It covers the removal of deleted
-	// streams, which goes on in the background; what is unhealthy longer stays
-	// so.
-	recoverWait = 5 * time.Second
+	// unhealthyWait is how long a server that has read its directory may call
+	// itself unhealthy before Start gives up: standing alone, it recovers
+	// everything before it says that it has started, and nothing afterwards.
+	unhealthyWait = time.Second
 )
 
 // ready waits until a started server can be written.
-func (n *node) ready(ctx context.Context, set settings) error {
-	if err := n.log.failed(); err != nil {
+func (i *instance) ready(ctx context.Context, set settings) error {
+	if err := i.log.failed(); err != nil {
 		return set.startError(err)
 	}
 	if set.Dir == "" {
-		if err := n.srv.GlobalAccount().UpdateJetStreamLimits(memoryOnly()); err != nil {
+		if err := i.srv.GlobalAccount().UpdateJetStreamLimits(memoryOnly()); err != nil {
 			return &fault{is: ErrFailed, text: err.Error(), errs: []error{err}}
 		}
 	}
-	if err := n.healthy(ctx, set); err != nil {
+	if err := i.healthy(ctx, set); err != nil {
 		return err
 	}
 	if set.listen {
-		n.url = n.clientURL(set)
+		i.url = i.clientURL(set)
 	}
 	return nil
 }
 
 // healthy waits for the server's own word: unlike its other signs, it knows of
-// streams that were not recovered and of a cluster without a leader.
-func (n *node) healthy(ctx context.Context, set settings) error {
+// streams that were not recovered, and of a cluster without a leader.
+func (i *instance) healthy(ctx context.Context, set settings) error {
 	tick := time.NewTicker(readyTick)
 	defer tick.Stop()
-	end := time.NewTimer(recoverWait)
+	end := time.NewTimer(unhealthyWait)
 	defer end.Stop()
 	for {
-		h := n.srv.Healthz(&server.HealthzOptions{})
-		if h.Error == "" {
+		missing := unhealthy(i.srv.Healthz(&server.HealthzOptions{Details: true}))
+		if missing == "" {
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return notReady(ctx, h.Error)
+			return notReady(ctx, missing)
 		case <-end.C:
 			return &fault{is: ErrNotReady, text: fmt.Sprintf(
 				"JetStream is not ready: %s: restore directory %s from a backup, or move the stream's folder out of it to start without that stream",
-				h.Error, set.Dir)}
+				missing, set.Dir)}
 		}
 	}
+}
+
+// unhealthy returns what is wrong, or nothing.
+func unhealthy(h *server.HealthStatus) string {
+	var missing []string
+	for _, e := range h.Errors {
+		// The folder of a deleted stream starts with a dot; the server removes
+		// it in the background.
+		if e.Type == server.HealthzErrorStream && strings.HasPrefix(e.Stream, ".") {
+			continue
+		}
+		missing = append(missing, e.Error)
+	}
+	return strings.Join(missing, "; ")
 }
 
 // memoryOnly are account limits that allow no stream on disk.

@@ -15,7 +15,7 @@ import (
 // Server is a nats-server in this process, or the connection to one elsewhere
 // that took its place (see DialOrStart). Make it with Start or DialOrStart.
 type Server struct {
-	node *node         // nil where the server is elsewhere
+	inst *instance     // nil where the server is elsewhere
 	url  string        // where it is elsewhere
 	opts []nats.Option // of every connection
 	conn *nats.Conn
@@ -31,8 +31,8 @@ type Server struct {
 	ended bool
 }
 
-func newServer(n *node, url string, opts []nats.Option) *Server {
-	s := &Server{node: n, url: url, opts: slices.Clone(opts), done: make(chan struct{})}
+func newServer(inst *instance, url string, opts []nats.Option) *Server {
+	s := &Server{inst: inst, url: url, opts: slices.Clone(opts), done: make(chan struct{})}
 	s.life, s.end = context.WithCancelCause(context.Background())
 	return s
 }
@@ -41,10 +41,10 @@ func newServer(n *node, url string, opts []nats.Option) *Server {
 // beside those of nats-server and nats.go.
 func (s *Server) run() {
 	defer close(s.done)
-	if s.node != nil {
+	if s.inst != nil {
 		select {
 		case <-s.life.Done():
-		case err := <-s.node.log.fatal:
+		case err := <-s.inst.log.fatal:
 			s.end(err)
 		}
 	} else {
@@ -63,8 +63,8 @@ func (s *Server) run() {
 		s.err = cause
 	}
 	s.closeConns()
-	if s.node != nil {
-		s.shut = s.node.stop()
+	if s.inst != nil {
+		s.shut = s.inst.stop()
 	}
 }
 
@@ -79,18 +79,18 @@ func (s *Server) lost() error {
 
 // Conn returns the server's own connection to it, which ends with Close. A
 // program that is one node of a cluster needs no other; several nodes in one
-// process take one of Dial each.
+// process take one of Dial each. Leave closing it to Close.
 func (s *Server) Conn() *nats.Conn { return s.conn }
 
 // Embedded tells whether the server is in this process.
-func (s *Server) Embedded() bool { return s.node != nil }
+func (s *Server) Embedded() bool { return s.inst != nil }
 
 // ClientURL returns where other processes connect: the listener of an embedded
 // server, from this machine where it listens on all interfaces; or the url of
 // DialOrStart. Logins are left out. It is empty where there is no listener.
 func (s *Server) ClientURL() string {
-	if s.node != nil {
-		return s.node.url
+	if s.inst != nil {
+		return s.inst.url
 	}
 	return dial.Public(s.url)
 }
@@ -151,8 +151,8 @@ func (s *Server) Dial(ctx context.Context, opts ...nats.Option) (*nats.Conn, err
 func (s *Server) connect(ctx context.Context, opts []nats.Option) (*nats.Conn, error) {
 	opts = slices.Concat(s.opts, opts)
 	url := s.url
-	if s.node != nil {
-		opts, url = append(opts, s.node.inProcess()), ""
+	if s.inst != nil {
+		opts, url = append(opts, s.inst.inProcess()), ""
 	}
 	nc, err := dial.Connect(ctx, url, opts...)
 	if err != nil {

@@ -336,7 +336,7 @@ func TestStartCancelledLeavesNothing(t *testing.T) {
 
 func TestFatalErrorEndsTheServer(t *testing.T) {
 	s := start(t, Config{Dir: t.TempDir()})
-	s.node.log.Fatalf("cannot go on: %v", os.ErrInvalid)
+	s.inst.log.Fatalf("cannot go on: %v", os.ErrInvalid)
 	<-s.Done()
 	if err := s.Err(); !errors.Is(err, ErrFailed) || !errors.Is(err, os.ErrInvalid) || err.Error() != "embedded: cannot go on: invalid argument" {
 		t.Errorf("err %v", err)

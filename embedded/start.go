@@ -28,16 +28,16 @@ func Start(ctx context.Context, cfg Config, opts ...nats.Option) (*Server, error
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, notReady(ctx, "Start was called too late")
+		return nil, notReady(ctx, "nothing was started")
 	}
-	n, err := startNode(ctx, set)
+	inst, err := startInstance(ctx, set)
 	if err != nil {
 		return nil, err
 	}
-	s := newServer(n, "", opts)
+	s := newServer(inst, "", opts)
 	s.conn, err = s.connect(ctx, nil)
 	if err != nil {
-		return nil, errors.Join(err, n.stop())
+		return nil, errors.Join(err, inst.stop())
 	}
 	go s.run()
 	return s, nil

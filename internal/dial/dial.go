@@ -81,6 +81,9 @@ func Connect(ctx context.Context, url string, opts ...nats.Option) (*nats.Conn, 
 		return nil, t.gaveUp(ctx, start, nil)
 	}
 
+	if o.InProcessServer != nil {
+		t.shown = "this process"
+	}
 	g := newGate(ctx, &o)
 	var last error // the reason of the last attempt that ctx did not cut short
 	for {

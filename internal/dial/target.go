@@ -31,6 +31,9 @@ func parseTarget(list string) (target, error) {
 			continue
 		}
 		u, problem := parseURL(raw)
+		if problem != "" && strings.Contains(list, "@") && u == nil {
+			problem = hidden
+		}
 		if problem != "" {
 			problems = append(problems, problem)
 			continue
@@ -60,7 +63,11 @@ func parseURL(raw string) (u *url.URL, problem string) {
 		if e, ok := err.(*url.Error); ok { //nolint:errorlint // url.Parse documents this very type
 			err = e.Err
 		}
-		return nil, fmt.Sprintf("a NATS url cannot be read: %v", hideSecret(raw, err.Error()))
+		return nil, fmt.Sprintf("NATS url %q cannot be read: %v", raw, err)
+	}
+	// An @ outside the login is a login that was not percent-encoded.
+	if strings.Contains(u.Host+u.Path+u.RawQuery+u.Fragment, "@") {
+		return nil, hidden
 	}
 	switch u.Scheme {
 	case "nats", "tls", "ws", "wss":
@@ -78,14 +85,10 @@ func parseURL(raw string) (u *url.URL, problem string) {
 	return u, ""
 }
 
-// hideSecret drops a message that quotes a part of a url with a login in it.
-func hideSecret(raw, msg string) string {
-	if strings.Contains(raw, "@") {
-		return "its syntax is wrong (not shown: it holds a login; percent-encode special characters in it)"
-	}
-	return msg
-}
+// hidden is the problem of an url that cannot be read and may hold a secret.
+const hidden = "a NATS url cannot be read (not shown, since it holds a login: percent-encode special characters in it)"
 
+// redacted is u for people.
 func redacted(u *url.URL) string {
 	c := *u
 	if c.User != nil {

@@ -30,8 +30,8 @@ const (
 	stopGrace = 2 * time.Second
 )
 
-// node is a running nats-server and what belongs to it.
-type node struct {
+// instance is a running nats-server and what belongs to it.
+type instance struct {
 	srv   *server.Server
 	log   *serverLog
 	dir   *dir   // nil in memory
@@ -39,15 +39,15 @@ type node struct {
 	token string
 }
 
-// startNode starts a server and waits until it can be written.
-func startNode(ctx context.Context, set settings) (_ *node, err error) {
-	n := &node{token: set.Token}
+// startInstance starts a server and waits until it can be written.
+func startInstance(ctx context.Context, set settings) (_ *instance, err error) {
+	i := &instance{token: set.Token}
 	name, store := serverName(), ""
 	if set.Dir != "" {
-		if n.dir, err = openDir(set.Dir); err != nil {
+		if i.dir, err = openDir(set.Dir); err != nil {
 			return nil, err
 		}
-		name, store = n.dir.mark.Server, n.dir.path
+		name, store = i.dir.mark.Server, i.dir.path
 	} else {
 		// The server wants a folder even for streams in memory. Its default is
 		// one that all servers of the machine share.
@@ -56,47 +56,47 @@ func startNode(ctx context.Context, set settings) (_ *node, err error) {
 		}
 		defer func() { _ = os.RemoveAll(store) }()
 	}
-	n.log = newServerLog(set.Log, name)
-	if n.dir != nil {
-		for _, s := range n.dir.removeHalfMade() {
-			n.log.Warnf("removed a stream whose creation was cut short by a crash: %s", s)
+	i.log = newServerLog(set.Log, name)
+	if i.dir != nil {
+		for _, s := range i.dir.removeHalfMade() {
+			i.log.Warnf("removed a stream whose creation was cut short by a crash: %s", s)
 		}
 	}
-	n.srv, err = server.NewServer(set.options(name, store))
+	i.srv, err = server.NewServer(set.options(name, store))
 	if err != nil {
 		err = &fault{is: ErrFailed, text: err.Error(), errs: []error{err}}
-		return nil, errors.Join(err, n.release())
+		return nil, errors.Join(err, i.release())
 	}
-	n.srv.SetLoggerV2(n.log, n.log.debugging(), false, false)
+	i.srv.SetLoggerV2(i.log, i.log.debugging(), false, false)
 	if set.exposed() && !set.protected() {
-		n.log.Warnf("other machines may reach %s and read and write everything: set TLS and Token, or listen on 127.0.0.1", set.Addr)
+		i.log.Warnf("other machines may reach %s and read and write everything: set TLS and Token, or listen on 127.0.0.1", set.Addr)
 	}
 
 	// Start returns when streams are recovered and the listener is open.
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		n.srv.Start()
+		i.srv.Start()
 	}()
 	select {
 	case <-started:
-		err = n.ready(ctx, set)
+		err = i.ready(ctx, set)
 	case <-ctx.Done():
 		err = notReady(ctx, "streams are being recovered")
 	}
 	if err != nil {
-		return nil, errors.Join(err, n.abandon(started))
+		return nil, errors.Join(err, i.abandon(started))
 	}
-	return n, nil
+	return i, nil
 }
 
 // abandon stops a server that may still be starting. A server that reads a
 // large directory cannot be interrupted, so it is left to end by itself.
-func (n *node) abandon(started <-chan struct{}) error {
+func (i *instance) abandon(started <-chan struct{}) error {
 	stopped := make(chan error, 1)
 	go func() {
 		<-started // Shutdown during Start leaves goroutines behind
-		stopped <- n.stop()
+		stopped <- i.stop()
 	}()
 	grace := time.NewTimer(stopGrace)
 	defer grace.Stop()
@@ -163,41 +163,41 @@ func (s settings) startError(err error) error {
 	return err
 }
 
-// inProcess is the option that connects to n inside the process. It comes
+// inProcess is the option that connects to i inside the process. It comes
 // last: logins and TLS among the options of the caller are meant for a server
 // elsewhere.
-func (n *node) inProcess() nats.Option {
+func (i *instance) inProcess() nats.Option {
 	return func(o *nats.Options) error {
-		o.InProcessServer = n.srv
+		o.InProcessServer = i.srv
 		o.Secure, o.TLSConfig, o.TLSHandshakeFirst = false, nil, false
 		o.TLSCertCB, o.RootCAsCB = nil, nil
 		o.User, o.Password, o.UserInfo, o.TokenHandler = "", "", nil, nil
 		o.UserJWT, o.Nkey, o.SignatureCB = nil, "", nil
-		o.Token = n.token
+		o.Token = i.token
 		return nil
 	}
 }
 
 // stop shuts the server down and waits for its goroutines.
-func (n *node) stop() error {
-	if n.url != "" {
-		n.srv.LameDuckShutdown()
+func (i *instance) stop() error {
+	if i.url != "" {
+		i.srv.LameDuckShutdown()
 	}
-	n.srv.Shutdown()
-	n.srv.WaitForShutdown()
-	return n.release()
+	i.srv.Shutdown()
+	i.srv.WaitForShutdown()
+	return i.release()
 }
 
 // release frees the directory.
-func (n *node) release() error {
-	if n.dir == nil {
+func (i *instance) release() error {
+	if i.dir == nil {
 		return nil
 	}
-	return n.dir.close()
+	return i.dir.close()
 }
 
 // clientURL is where the listener of srv is reached from this machine.
-func (n *node) clientURL(set settings) string {
+func (i *instance) clientURL(set settings) string {
 	host := set.host
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
@@ -209,6 +209,6 @@ func (n *node) clientURL(set settings) string {
 	if set.TLS != nil {
 		scheme = "tls"
 	}
-	port := n.srv.Addr().(*net.TCPAddr).Port
+	port := i.srv.Addr().(*net.TCPAddr).Port
 	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }
