@@ -140,6 +140,9 @@ func (r *Router) Prepare(ctx context.Context) error {
 	if err := r.provision(ctx); err != nil {
 		return fmt.Errorf("routing: prepare: %w", err)
 	}
+	if err := r.subscribeHeld(); err != nil {
+		return fmt.Errorf("routing: prepare: %w", err)
+	}
 	if err := r.subscribeCalls(ctx); err != nil {
 		return fmt.Errorf("routing: prepare: %w", err)
 	}
