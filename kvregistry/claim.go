@@ -256,10 +256,17 @@ func (p *presence) update(ctx context.Context, change func(*record)) error {
 			return nil
 		}
 		if !errors.Is(err, errConflict) {
-			p.wantLook()
-			return fmt.Errorf("kvregistry: record of %s: %w", next.ID, err)
+			if !retryable(err) {
+				return fmt.Errorf("kvregistry: record of %s: %w", next.ID, err)
+			}
+			// Perhaps it was stored: what is there is looked at below, and
+			// storing the same twice harms nobody.
+			if err := p.again(ctx, err); err != nil {
+				p.wantLook()
+				return err
+			}
 		}
-		// Somebody else wrote this node's record.
+		// Somebody else wrote this node's record, or this node did.
 		p.reconcile(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -346,9 +346,14 @@ func (s *session) checkLink() {
 	now := time.Now()
 	if !up {
 		s.link.up = false
+		s.store.relink()
 		s.guard.link(false, false, now)
 		s.setStale(now)
 		return
+	}
+	if s.link.up {
+		// Lost and back before the loop has noticed.
+		s.store.relink()
 	}
 	server := s.nc.ConnectedServerId()
 	s.guard.link(true, server == s.link.server, now)

@@ -77,7 +77,7 @@ func (s *session) probe(ctx context.Context, l life) (answer, pong) {
 	if err != nil {
 		return void, pong{}
 	}
-	limited, cancel := context.WithTimeout(ctx, pingLimit)
+	limited, cancel := s.store.bounded(ctx, pingLimit)
 	defer cancel()
 	msg, err := s.nc.RequestWithContext(limited, s.cluster.Ping(l.id, l.incarnation), question)
 	switch {

@@ -143,6 +143,7 @@ func (s *session) follow(ctx context.Context) error {
 		return err
 	}
 	s.status = s.nc.StatusChanged()
+	s.store.relink()
 	s.link.epoch, s.link.up, s.link.server = s.nc.Stats().Reconnects, true, s.nc.ConnectedServerId()
 	s.wg.Go(s.loop)
 	s.post(func() { s.resync(true) })
@@ -187,6 +188,9 @@ func (s *session) supervise() {
 	<-s.ctx.Done()
 	s.subs.close()
 	s.wg.Wait()
+	if link := s.store.link.Load(); link != nil {
+		link.end()
+	}
 	if s.status != nil {
 		s.nc.RemoveStatusListener(s.status)
 	}

@@ -114,7 +114,7 @@ func (s *store) page(ctx context.Context, sub *nats.Subscription, stream, filter
 		return 0, false, err
 	}
 	for {
-		msg, err := nextWithin(ctx, sub, pageLimit)
+		msg, err := s.nextOf(ctx, sub)
 		if err != nil {
 			return last, false, err
 		}
@@ -139,8 +139,8 @@ func (s *store) page(ctx context.Context, sub *nats.Subscription, stream, filter
 	}
 }
 
-func nextWithin(ctx context.Context, sub *nats.Subscription, limit time.Duration) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+func (s *store) nextOf(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
+	ctx, cancel := s.bounded(ctx, pageLimit)
 	defer cancel()
 	return sub.NextMsgWithContext(ctx)
 }
@@ -171,7 +171,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // A replica may answer that is behind.
 func (s *store) revisionOf(ctx context.Context, id string) (uint64, error) {
 	subject := s.cluster.RecordSubject(id)
-	ctx, cancel := context.WithTimeout(ctx, putLimit)
+	ctx, cancel := s.bounded(ctx, putLimit)
 	defer cancel()
 	msg, err := s.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+s.cluster.RecordStream()+"."+subject, nil)
 	if err != nil {

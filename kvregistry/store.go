@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/catga/catga-go/internal/provision"
@@ -36,6 +37,35 @@ type store struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	cluster wire.Cluster
+	// link ends when the connection is lost: the answers to what was asked
+	// through it will not come, and waiting for them is a waste.
+	link atomic.Pointer[linkLife]
+}
+
+// linkLife is one unbroken time of the connection.
+type linkLife struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+// relink begins a new time of the connection and ends what waits for answers
+// of the one before.
+func (s *store) relink() {
+	ctx, cancel := context.WithCancel(context.Background())
+	if old := s.link.Swap(&linkLife{ctx, cancel}); old != nil {
+		old.end()
+	}
+}
+
+// bounded returns ctx, at most limit long, and ended by a loss of the connection.
+func (s *store) bounded(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	link := s.link.Load()
+	if link == nil {
+		return ctx, cancel
+	}
+	unhook := context.AfterFunc(link.ctx, cancel)
+	return ctx, func() { unhook(); cancel() }
 }
 
 func newStore(nc *nats.Conn, cluster string) (*store, error) {
@@ -91,7 +121,7 @@ type identity struct {
 
 // identify asks the leader for the record stream.
 func (s *store) identify(ctx context.Context) (identity, error) {
-	ctx, cancel := context.WithTimeout(ctx, putLimit)
+	ctx, cancel := s.bounded(ctx, putLimit)
 	defer cancel()
 	stream, err := s.js.Stream(ctx, s.cluster.RecordStream())
 	if err != nil {
@@ -109,7 +139,7 @@ func (s *store) put(ctx context.Context, rec record, expected uint64, ttl time.D
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, putLimit)
+	ctx, cancel := s.bounded(ctx, putLimit)
 	defer cancel()
 	msg := nats.NewMsg(s.cluster.RecordSubject(rec.ID))
 	msg.Data = data
@@ -135,6 +165,8 @@ func (s *store) putBeat(ctx context.Context, id string, b beat, ttl time.Duratio
 	if err != nil {
 		return err
 	}
+	ctx, cancel := s.bounded(ctx, putLimit)
+	defer cancel()
 	msg := nats.NewMsg(s.cluster.BeatSubject(id))
 	msg.Data = data
 	setTTL(msg, ttl)
@@ -177,7 +209,7 @@ func (s *store) leaderRead(ctx context.Context, what map[string]any) (c change, 
 	if err != nil {
 		return c, false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, putLimit)
+	ctx, cancel := s.bounded(ctx, putLimit)
 	defer cancel()
 	reply, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+s.cluster.RecordStream(), request)
 	if err != nil {

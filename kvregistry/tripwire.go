@@ -88,7 +88,7 @@ func (t *tripwire) arm(ctx context.Context, l life) {
 	t.n++
 	t.tried = time.Now()
 	name := tripwireName(l, t.n)
-	ctx, cancel := context.WithTimeout(ctx, armLimit)
+	ctx, cancel := t.s.store.bounded(ctx, armLimit)
 	defer cancel()
 	inbox := t.s.nc.NewInbox()
 	sub, err := t.s.subscribe(inbox, func(*nats.Msg) { t.heard.Store(time.Now().UnixNano()) })
