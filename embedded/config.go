@@ -40,10 +40,9 @@ type Config struct {
 	// either way. nats-server by itself uses 2 minutes. Without Dir it has no
 	// meaning.
 	//
-	// The price of 0 is one disk sync per write and stream: 10 times the
-	// latency of a single writer on the disks it was measured on, and up to
-	// that of a full sync (several ms) on slow ones. Writers of different
-	// streams do not wait for each other.
+	// The price of 0 is one disk sync per write: measured 0.31 ms instead of
+	// 0.02 ms for a single writer on a virtual disk, several ms on a slow one.
+	// Writers of different streams do not wait for each other.
 	SyncEvery time.Duration
 
 	// MaxMemory limits what streams in memory hold together, in bytes.

@@ -42,9 +42,13 @@
 // does a machine that loses power, unless SyncEvery is set. A full store
 // (Config.MaxStore, Config.MaxMemory) refuses writes with an error to their
 // senders, keeps what it has, and takes writes again when there is room. A disk
-// that fails or is full before MaxStore is reached makes the server switch
-// JetStream off: every call then fails with jetstream.ErrJetStreamNotEnabled
-// until the program is started again.
+// that fails, or is full before MaxStore is reached, freezes the stream that was
+// being written: its writes get no answer, reads go on, the log says why, and
+// the program must be started again when there is room; what was acknowledged
+// is there then. Leave MaxStore at its default where the disk is shared.
+//
+// A stream on disk that cannot be recovered stops Start with ErrNotReady, which
+// names it: going on without it would look like an empty cluster.
 //
 // # Concurrency
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -59,7 +60,7 @@ func startInstance(ctx context.Context, set settings) (_ *instance, err error) {
 	i.log = newServerLog(set.Log, name)
 	if i.dir != nil {
 		for _, s := range i.dir.removeHalfMade() {
-			i.log.Warnf("removed a stream whose creation was cut short by a crash: %s", s)
+			i.log.warn("removed a stream whose creation was cut short by a crash", slog.String("folder", s))
 		}
 	}
 	i.srv, err = server.NewServer(set.options(name, store))
@@ -69,7 +70,8 @@ func startInstance(ctx context.Context, set settings) (_ *instance, err error) {
 	}
 	i.srv.SetLoggerV2(i.log, i.log.debugging(), false, false)
 	if set.exposed() && !set.protected() {
-		i.log.Warnf("other machines may reach %s and read and write everything: set TLS and Token, or listen on 127.0.0.1", set.Addr)
+		i.log.warn("other machines may reach this server and read and write everything: set TLS and Token, or listen on 127.0.0.1",
+			slog.String("addr", set.Addr))
 	}
 
 	// Start returns when streams are recovered and the listener is open.

@@ -28,6 +28,13 @@ func (l *serverLog) debugging() bool {
 	return l.log != nil && l.log.Enabled(context.Background(), slog.LevelDebug)
 }
 
+// warn is for this package's own words.
+func (l *serverLog) warn(msg string, attrs ...slog.Attr) {
+	if l.log != nil {
+		l.log.LogAttrs(context.Background(), slog.LevelWarn, msg, attrs...)
+	}
+}
+
 func (l *serverLog) put(level slog.Level, format string, args []any) {
 	if l.log == nil || !l.log.Enabled(context.Background(), level) {
 		return

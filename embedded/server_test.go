@@ -334,6 +334,37 @@ func TestStartCancelledLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestStartCancelledWhileADirectoryIsRead(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, Config{Dir: dir, SyncEvery: time.Minute})
+	js, err := jetstream.New(s.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 300 {
+		name := fmt.Sprint("S", i)
+		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	s = start(t, Config{Dir: dir})
+	reading := time.Since(begin)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	begin = time.Now()
+	_, err = Start(within(t, reading/20), Config{Dir: dir})
+	t.Logf("reading takes %v, the cancelled start took %v", reading, time.Since(begin))
+	if !errors.Is(err, ErrNotReady) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("err %v", err)
+	}
+	start(t, Config{Dir: dir}) // it is unlocked
+}
+
 func TestFatalErrorEndsTheServer(t *testing.T) {
 	s := start(t, Config{Dir: t.TempDir()})
 	s.inst.log.Fatalf("cannot go on: %v", os.ErrInvalid)
@@ -369,7 +400,7 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := strings.Join(*r.texts, "\n")
-	for _, want := range []string{"INFO nats-server: Server is ready", "WARN nats-server: other machines may reach :0"} {
+	for _, want := range []string{"INFO nats-server: Server is ready", "WARN other machines may reach this server"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the log lacks %q:\n%s", want, all)
 		}
