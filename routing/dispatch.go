@@ -306,6 +306,8 @@ type leader struct {
 	// at is even while it waits for a message and odd while it runs a handler,
 	// and grows by one with each change; deposed when another took its place.
 	at atomic.Uint64
+	// kind is what it runs, or ran last.
+	kind atomic.Pointer[served]
 }
 
 const deposed = ^uint64(0)
@@ -369,6 +371,7 @@ func (d *dispatcher) take(l *leader, m *nats.Msg) bool {
 		d.running.Go(func() { s.handle(m) })
 		return true
 	}
+	l.kind.Store(s)
 	at := l.at.Add(1)
 	d.watch.begin()
 	s.handle(m)
@@ -424,6 +427,9 @@ func (d *dispatcher) guard() {
 			idle = 0
 		case at%2 == 1:
 			if l.at.CompareAndSwap(at, deposed) {
+				// The next of the kind do not have to hang as well to be known as slow.
+				s := l.kind.Load()
+				s.mean.Store(max(s.mean.Load(), int64(watchEvery)))
 				d.promote()
 			}
 		default:
