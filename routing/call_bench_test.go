@@ -19,7 +19,7 @@ import (
 // run, not the figures of two.
 func BenchmarkCall(b *testing.B) {
 	s := natstest.Start(b)
-	body := make([]byte, benchBody)
+	body := make([]byte, 128)
 
 	server := natstest.Dial(b, s.URL())
 	if _, err := server.Subscribe("raw.echo", func(m *nats.Msg) { _ = m.Respond(m.Data) }); err != nil {
@@ -95,7 +95,7 @@ func BenchmarkSometimesSlowHandler(b *testing.B) {
 // publish and subscription.
 func BenchmarkCast(b *testing.B) {
 	s := natstest.Start(b)
-	body := make([]byte, benchBody)
+	body := make([]byte, 128)
 	var heard atomic.Int64
 	arrived := make(chan struct{}, 1)
 	count := func() {
