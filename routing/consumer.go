@@ -65,6 +65,9 @@ func (r *Router) fanoutConsumer() jetstream.ConsumerConfig {
 		cfg.FilterSubjects = append(cfg.FilterSubjects, r.cluster.All(kind))
 	}
 	cfg.DeliverPolicy = jetstream.DeliverNewPolicy
+	if from := r.durable.fan.resumeFrom(); from > 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, from
+	}
 	cfg.InactiveThreshold = r.cfg.FanoutAge
 	return cfg
 }

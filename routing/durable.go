@@ -87,7 +87,7 @@ func (r *Router) startDurable(context.Context) error {
 	}
 	r.wg.Go(func() { r.watchLink(statuses) })
 	pullers := r.pullers()
-	if len(pullers) == 0 {
+	if len(pullers) == 0 || r.observes() {
 		return nil
 	}
 	r.wg.Go(r.runReleases)
@@ -127,6 +127,9 @@ func (r *Router) reportProgress() {
 // and for the server to have all answers. The fan-out consumer ends here: a
 // node that left is not written to any more.
 func (r *Router) drainDurable(ctx context.Context) error {
+	if r.observes() {
+		return nil
+	}
 	pullers := r.pullers()
 	for _, p := range pullers {
 		p.beginDrain()

@@ -137,6 +137,9 @@ func (r *Router) restore(reconnected bool) {
 		return // its return comes as a status
 	}
 	r.durable.link.raise()
+	if r.observes() {
+		return
+	}
 	for _, p := range r.pullers() {
 		p.wake(reconnected)
 	}

@@ -72,7 +72,7 @@ type puller struct {
 	retrying map[uint64]time.Time // handed back with a delay, until when
 	created  time.Time            // of the stream
 	last     uint64               // newest sequence seen
-	known    bool                 // the consumer has been there
+	made     time.Time            // when the consumer was made
 	running  atomic.Bool
 }
 
@@ -423,14 +423,36 @@ func (p *puller) voidUnless(created time.Time) {
 	clear(p.retrying)
 }
 
-// provisioned notes that the consumer is there.
+// provisioned notes that the consumer is there. Orders at one that was made
+// anew have to be made anew too.
 func (p *puller) provisioned(info *jetstream.ConsumerInfo) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.known = true
-	if info != nil {
-		p.last = max(p.last, info.Delivered.Stream)
+	another := !p.made.IsZero() && !p.made.Equal(info.Created)
+	p.made = info.Created
+	p.last = max(p.last, info.Delivered.Stream)
+	p.mu.Unlock()
+	if another {
+		p.wake(false)
 	}
+}
+
+// resumeFrom is the sequence from which a consumer that is made anew has to
+// deliver, so that nothing that was stored meanwhile is missed: the oldest one
+// in hand, else the one after the newest seen. It is 0 for a first consumer.
+func (p *puller) resumeFrom() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.made.IsZero() {
+		return 0
+	}
+	from := p.last + 1
+	for seq := range p.held {
+		from = min(from, seq)
+	}
+	for seq := range p.retrying {
+		from = min(from, seq)
+	}
+	return from
 }
 
 // progress tells the server of everything in hand that work goes on, and

@@ -112,7 +112,7 @@ func (q *releases) due() (kinds []string, next time.Duration) {
 // releaseOf queues the work of peers that are gone, as far as this node is the
 // one to release it.
 func (r *Router) releaseOf(ended []*peer, view *peers) {
-	if phase(r.status.Load()) != phaseStarted {
+	if phase(r.status.Load()) != phaseStarted || r.observes() {
 		return
 	}
 	for _, p := range ended {

@@ -151,16 +151,13 @@ func (r *Router) Prepare(ctx context.Context) error {
 
 // Start begins to consume, to answer and to send as the given incarnation of
 // the node. After a rejoin it is called again with the new incarnation. A
-// router that only observes is started without Prepare and handlers.
+// router that is started without Prepare only observes: it sends and calls, and
+// its handlers are never run.
 func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 	r.mu.Lock()
 	if r.phase >= phaseDraining {
 		r.mu.Unlock()
 		return fmt.Errorf("routing: start: %w", ErrClosed)
-	}
-	if len(r.kinds) > 0 && r.phase == phaseNew {
-		r.mu.Unlock()
-		return errors.New("routing: start: handlers need Prepare first")
 	}
 	again := r.phase == phaseStarted
 	if r.phase == phaseNew {

@@ -127,7 +127,7 @@ func (r *Router) checkMailbox(view *peers, id, kind string) error {
 // checkHandled refuses work of a kind that nobody ever handled. Who handles it
 // makes its consumer, which stays when they are gone: work then waits for them.
 func (r *Router) checkHandled(ctx context.Context, view *peers, kind string) error {
-	if len(view.handlers[kind]) > 0 || r.kinds[kind] != nil {
+	if len(view.handlers[kind]) > 0 || r.kinds[kind] != nil && !r.observes() {
 		return nil
 	}
 	if _, ok := r.handled.Load(kind); ok {

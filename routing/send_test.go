@@ -232,6 +232,11 @@ func TestSendEndsWithItsContext(t *testing.T) {
 	}
 	// A server that hears nothing more: the message may be on its way.
 	s.Pause()
+	natstest.Eventually(t, "the server has stopped", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		return r.nc.FlushWithContext(ctx) != nil
+	})
 	ctx, cancel = context.WithCancel(t.Context())
 	timer := time.AfterFunc(50*time.Millisecond, cancel)
 	defer timer.Stop()
