@@ -130,7 +130,7 @@ func TestFilesAreShort(t *testing.T) {
 // TestFileNames: no drawer for everything.
 func TestFileNames(t *testing.T) {
 	for _, f := range files() {
-		for _, part := range strings.Split(strings.TrimSuffix(f.name, ".go"), "/") {
+		for part := range strings.SplitSeq(strings.TrimSuffix(f.name, ".go"), "/") {
 			switch strings.TrimSuffix(part, "_test") {
 			case "util", "utils", "common", "helper", "helpers", "misc":
 				t.Errorf("%s: name it after what it holds", f.name)
