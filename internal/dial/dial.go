@@ -37,7 +37,9 @@ const (
 // failure, also where a server refuses the login for a while. It sends a ping
 // every 10 s and drops the link when two are unanswered. It has no reconnect
 // buffer: a publish while disconnected fails at once and is not sent later
-// behind the caller's back. Its name is the program's. opts come after these
+// behind the caller's back. What NATS reports asynchronously is heard by a
+// nats.ErrorHandler of opts and by nobody else; the stock one would print it to
+// standard error. Its name is the program's. opts come after these
 // settings and win, except RetryOnFailedConnect, whose job ctx does here.
 // A CustomDialer of the caller is used as it is and ends its attempts itself.
 //
@@ -61,6 +63,7 @@ func Connect(ctx context.Context, url string, opts ...nats.Option) (*nats.Conn, 
 	o.IgnoreAuthErrorAbort = true
 	o.PingInterval = pingInterval
 	o.MaxPingsOut = maxPings
+	o.AsyncErrorCB = nil // the stock one prints to standard error
 	for _, opt := range opts {
 		if opt == nil {
 			continue
