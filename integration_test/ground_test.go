@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"regexp"
 	"strings"
@@ -34,6 +35,10 @@ func onAllGrounds(t *testing.T, scenario func(t *testing.T, w *world)) {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && name != "memory" {
 				t.Skip("-short")
+			}
+			if name == "memory" { // made in milliseconds: each scenario has its own
+				scenario(t, newWorld(t, startMemory(t)))
+				return
 			}
 			scenario(t, newWorld(t, suite.ground(t, name)))
 		})
@@ -141,7 +146,7 @@ func (w *world) node(t *testing.T, id string, register func(*cluster.Node)) *clu
 
 func (w *world) nodeOver(t *testing.T, nc *nats.Conn, id string, register func(*cluster.Node)) *cluster.Node {
 	t.Helper()
-	n, err := cluster.New(nc, cluster.Config{Cluster: w.cluster, Node: id})
+	n, err := cluster.New(nc, cluster.Config{Cluster: w.cluster, Node: id, Log: logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +155,19 @@ func (w *world) nodeOver(t *testing.T, nc *nats.Conn, id string, register func(*
 	}
 	t.Cleanup(func() { _ = n.Close() })
 	return n
+}
+
+// logger writes to the log of the test, which is shown where it fails.
+func logger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.String("at", a.Value.Time().Format("05.000"))
+			}
+			return a
+		},
+	}))
 }
 
 // join is node and Join.

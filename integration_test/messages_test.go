@@ -231,7 +231,7 @@ func TestPoisonEndsAsADeadLetter(t *testing.T) {
 		receive(t, p.done, "the last death")
 		last := w.spawn(t, "p", "test.poison")
 		d := deadLetters(t, sender, "test.poison", 1)[0]
-		if d.Attempts != 9 {
+		if d.Attempts != 8 {
 			t.Errorf("%+v", d)
 		}
 		// It lives: it can be seen and leaves on its own.
