@@ -40,9 +40,10 @@ type Config struct {
 	// either way. nats-server by itself uses 2 minutes. Without Dir it has no
 	// meaning.
 	//
-	// The price of 0 is one disk sync per write: measured 0.31 ms instead of
-	// 0.02 ms for a single writer on a virtual disk, several ms on a slow one.
-	// Writers of different streams do not wait for each other.
+	// The price of 0 is one disk sync per write. Measured on a virtual disk:
+	// 0.3 ms instead of 0.02 ms for a single writer, 1,400 to 3,000 writes a
+	// second instead of 20,000 to 70,000 from all writers together. A disk that
+	// needs several ms for a sync takes a few hundred.
 	SyncEvery time.Duration
 
 	// MaxMemory limits what streams in memory hold together, in bytes.

@@ -184,7 +184,7 @@ func TestNoServer(t *testing.T) {
 	if !errors.Is(err, nats.ErrNoServers) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v is not what it should be", err)
 	}
-	wantText(t, err, "no NATS server at "+url, "after waiting 30", "connection refused", "start one there")
+	wantText(t, err, "no NATS server at "+url, "after waiting 3", "connection refused", "start one there")
 }
 
 func TestNoServerWithoutDeadline(t *testing.T) {
