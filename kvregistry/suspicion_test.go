@@ -1,0 +1,145 @@
+package kvregistry
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The files in testdata/guard tell stories, one line per moment:
+//
+//	<time> <what the guard hears> [-> <what it must want, in order>]
+//
+// What is not expected must not happen: before each line the guard gets every
+// tick that is due, and may want nothing there. testdata/guard/README has the
+// vocabulary.
+func TestGuardStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/guard/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no stories", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { tell(t, file) })
+	}
+}
+
+func tell(t *testing.T, file string) {
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	g := newGuard()
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		line, want, _ := strings.Cut(line, "->")
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		at, err := time.ParseDuration(words[0])
+		if err != nil {
+			t.Fatalf("%s:%d: %v", file, n, err)
+		}
+		now := start.Add(at)
+		for {
+			due, ok := g.nextTick()
+			if !ok || !due.Before(now) {
+				break
+			}
+			if early := g.tick(due); len(early) > 0 {
+				t.Fatalf("%s:%d: at %v already: %s", file, n, due.Sub(start), said(early))
+			}
+		}
+		got := append(hear(t, g, words[1:], now), g.tick(now)...)
+		if said(got) != strings.Join(strings.Fields(want), " ") {
+			t.Fatalf("%s:%d: %s\n got  %q\n want %q", file, n, line, said(got), strings.TrimSpace(want))
+		}
+	}
+}
+
+// hear feeds one line to the guard.
+func hear(t *testing.T, g *guard, words []string, now time.Time) []action {
+	t.Helper()
+	lives := func(words []string) (ls []life, grace time.Duration) {
+		grace = minGrace
+		for _, w := range words {
+			if d, ok := strings.CutPrefix(w, "grace="); ok {
+				grace, _ = time.ParseDuration(d)
+				continue
+			}
+			id, incarnation, _ := strings.Cut(w, ".")
+			n, err := strconv.ParseUint(incarnation, 10, 64)
+			if err != nil {
+				t.Fatalf("who is %q?", w)
+			}
+			ls = append(ls, life{id, n})
+		}
+		return ls, grace
+	}
+	ls, grace := lives(nil)
+	if len(words) > 1 && words[0] != "link" {
+		ls, grace = lives(words[1:])
+	}
+	switch words[0] {
+	case "tick":
+	case "watch":
+		var wards []suspect
+		for _, l := range ls {
+			wards = append(wards, suspect{life: l, grace: grace})
+		}
+		g.watch(wards, time.Second, now)
+	case "advised":
+		g.accuse(ls[0], grace, true, now)
+	case "accused":
+		g.accuse(ls[0], grace, false, now)
+	case "alive":
+		return g.answered(ls[0], alive, now)
+	case "nobody":
+		return g.answered(ls[0], nobody, now)
+	case "silence":
+		return g.answered(ls[0], silence, now)
+	case "void":
+		return g.answered(ls[0], void, now)
+	case "written":
+		g.buried(ls[0], true, now)
+	case "unwritten":
+		g.buried(ls[0], false, now)
+	case "ended":
+		g.forget(ls[0])
+	case "link":
+		switch strings.Join(words[1:], " ") {
+		case "down":
+			g.link(false, false, now)
+		case "up same":
+			g.link(true, true, now)
+		case "up other":
+			g.link(true, false, now)
+		default:
+			t.Fatalf("link %q?", words[1:])
+		}
+	default:
+		t.Fatalf("what is %q?", words[0])
+	}
+	return nil
+}
+
+func said(actions []action) string {
+	var words []string
+	for _, a := range actions {
+		switch a.kind {
+		case probeIt:
+			words = append(words, fmt.Sprintf("probe %s.%d", a.life.id, a.life.incarnation))
+		case buryIt:
+			words = append(words, fmt.Sprintf("bury %s.%d %s", a.life.id, a.life.incarnation, a.reason))
+		}
+	}
+	return strings.Join(words, ", ")
+}
