@@ -74,15 +74,20 @@ func undefined(t *testing.T, imp types.Importer, dir string) (names []string, ot
 		}
 		syntax = append(syntax, f)
 	}
+	lines := map[int]bool{} // that use a name which does not exist
 	conf := types.Config{Importer: imp, Error: func(err error) {
-		var te types.Error
-		if errors.As(err, &te) {
-			if name, ok := strings.CutPrefix(te.Msg, "undefined: "); ok {
-				names = append(names, name)
-				return
-			}
+		te, ok := errors.AsType[types.Error](err)
+		if !ok {
+			others = append(others, err)
+			return
 		}
-		others = append(others, err)
+		line := fset.Position(te.Pos).Line
+		if name, ok := strings.CutPrefix(te.Msg, "undefined: "); ok {
+			names = append(names, name)
+			lines[line] = true
+		} else if !lines[line] { // else it follows from the missing name
+			others = append(others, err)
+		}
 	}}
 	// The errors went to conf.Error.
 	_, _ = conf.Check(dir, fset, syntax, nil)

@@ -144,6 +144,19 @@ func (f *file) uses(pkg string, names ...string) []token.Pos {
 	return out
 }
 
+// commentBehind is the comment on the line of pos, or "".
+func (f *file) commentBehind(pos token.Pos) string {
+	line := fset.Position(pos).Line
+	for _, group := range f.syntax.Comments {
+		for _, c := range group.List {
+			if fset.Position(c.Pos()).Line == line {
+				return c.Text
+			}
+		}
+	}
+	return ""
+}
+
 // funcAt is the name of the function around pos: "F", "T.M", or "" outside.
 func (f *file) funcAt(pos token.Pos) string {
 	for _, d := range f.syntax.Decls {
