@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ const (
 	dialLimit     = 5 * time.Second
 	formLimit     = time.Minute
 	cleanLimit    = 10 * time.Second
+	settleTime    = 10 * time.Millisecond // until what a stopped worker has sent is here
 )
 
 // job is one run.
@@ -159,16 +161,8 @@ func (j *job) killSome(ctx context.Context, node *cluster.Node, t *tally, worker
 		return 0, context.Cause(ctx)
 	}
 	victims := workers.ids[:j.kill]
-	poll := time.NewTicker(time.Millisecond)
-	defer poll.Stop()
-	for !busy(t, victims) {
-		select {
-		case <-poll.C:
-		case <-t.done:
-			return 0, errors.New("the victim had no work in hand after half-time: use more files")
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
+	if err := j.catch(ctx, t, workers, victims); err != nil {
+		return 0, err
 	}
 	start := time.Now()
 	t.kill(victims, start)
@@ -186,13 +180,39 @@ func (j *job) killSome(ctx context.Context, node *cluster.Node, t *tally, worker
 	return time.Since(start), err
 }
 
-func busy(t *tally, nodes []string) bool {
-	for _, id := range nodes {
-		if t.inHand(id) == 0 {
-			return false
+// catch returns at a moment when every victim has work in hand. What a running
+// worker has in hand may be done a moment later, so it is stopped first and
+// looked at again when what it had sent is in.
+func (j *job) catch(ctx context.Context, t *tally, workers *workers, victims []string) error {
+	idle := func(id string) bool { return t.inHand(id) == 0 }
+	poll := time.NewTicker(200 * time.Microsecond)
+	defer poll.Stop()
+	for {
+		for slices.ContainsFunc(victims, idle) {
+			select {
+			case <-poll.C:
+			case <-t.done:
+				return errors.New("the victim had no work in hand after half-time: use more files")
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		if err := workers.freeze(victims, true); err != nil {
+			return err
+		}
+		settled := time.After(settleTime)
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if !slices.ContainsFunc(victims, idle) {
+			return nil
+		}
+		if err := workers.freeze(victims, false); err != nil {
+			return err
 		}
 	}
-	return true
 }
 
 // clean removes what this run has made on somebody's server.
@@ -262,6 +282,16 @@ func (j *job) startWorkers(url string, fail context.CancelCauseFunc) (*workers, 
 		})
 	}
 	return w, nil
+}
+
+// freeze stops some workers, or lets them go on.
+func (w *workers) freeze(ids []string, stop bool) error {
+	for _, id := range ids {
+		if err := freeze(w.procs[id].Process, stop); err != nil {
+			return fmt.Errorf("stop %s: %w", id, err)
+		}
+	}
+	return nil
 }
 
 // kill ends some workers with SIGKILL.

@@ -11,7 +11,8 @@ import (
 type tally struct {
 	mu          sync.Mutex
 	counted     []bool
-	by          []string // who had the file in hand last, and then who counted it
+	by          []string       // who has the file in hand, or had it last
+	hand        map[string]int // how many files each node has in hand
 	left        int
 	total       figures
 	perNode     map[string]*nodeFigures
@@ -22,9 +23,8 @@ type tally struct {
 
 	killed  time.Time
 	victims map[string]bool
-	held    map[int]bool // what the victims had in hand and nobody has counted yet
-	moved   int
-	movedIn time.Duration
+	moved   int           // files that others counted after a victim had them
+	movedIn time.Duration // when the last one was, after the kill
 }
 
 // nodeFigures are one worker's part.
@@ -36,9 +36,8 @@ type nodeFigures struct {
 func newTally(files int) *tally {
 	return &tally{
 		counted: make([]bool, files), by: make([]string, files), left: files,
-		perNode: map[string]*nodeFigures{},
-		half:    make(chan struct{}), done: make(chan struct{}),
-		held: map[int]bool{},
+		perNode: map[string]*nodeFigures{}, hand: map[string]int{},
+		half: make(chan struct{}), done: make(chan struct{}),
 	}
 }
 
@@ -49,10 +48,17 @@ func (t *tally) begun(file int, node string) {
 	if file < 0 || file >= len(t.by) || t.counted[file] {
 		return
 	}
-	if t.victims[node] { // news that was on its way when its sender was killed
-		t.held[file] = true
-	}
+	t.letGo(file)
 	t.by[file] = node
+	t.hand[node]++
+}
+
+// letGo notes that nobody has file in hand any more.
+func (t *tally) letGo(file int) {
+	if node := t.by[file]; node != "" {
+		t.hand[node]--
+		t.by[file] = ""
+	}
 }
 
 // count adds a result and tells whether it is the first one for its file.
@@ -68,7 +74,7 @@ func (t *tally) count(r taskCounted, node string, now time.Time) (first bool) {
 		return true
 	}
 	t.counted[r.File] = true
-	t.by[r.File] = node
+	t.letGo(r.File)
 	t.total.add(r.Figures)
 	n := t.perNode[node]
 	if n == nil {
@@ -79,10 +85,7 @@ func (t *tally) count(r taskCounted, node string, now time.Time) (first bool) {
 	if r.Attempt > 1 {
 		t.redelivered++
 		n.Redelivered++
-	}
-	if t.held[r.File] {
-		delete(t.held, r.File)
-		if !t.victims[node] { // else its result was on its way already
+		if t.victims != nil && !t.victims[node] {
 			t.moved++
 			t.movedIn = now.Sub(t.killed)
 		}
@@ -98,18 +101,14 @@ func (t *tally) count(r taskCounted, node string, now time.Time) (first bool) {
 }
 
 // inHand returns how many files node has begun and not finished.
-func (t *tally) inHand(node string) (n int) {
+func (t *tally) inHand(node string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for file, by := range t.by {
-		if by == node && !t.counted[file] {
-			n++
-		}
-	}
-	return n
+	return t.hand[node]
 }
 
-// kill notes that the victims are killed now: what they have in hand must move.
+// kill notes that the victims are killed now: what is delivered again from here
+// on is what they had in hand.
 func (t *tally) kill(victims []string, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,10 +116,5 @@ func (t *tally) kill(victims []string, now time.Time) {
 	t.victims = map[string]bool{}
 	for _, v := range victims {
 		t.victims[v] = true
-	}
-	for file, by := range t.by {
-		if t.victims[by] && !t.counted[file] {
-			t.held[file] = true
-		}
 	}
 }

@@ -30,26 +30,21 @@ func TestEachFileCountsOnce(t *testing.T) {
 	}
 }
 
-func TestMovedIsWhatAVictimHeldAndAnotherCounted(t *testing.T) {
+func TestMovedIsWhatWasDeliveredAgainAfterTheKill(t *testing.T) {
 	tl := newTally(4)
 	now := time.Now()
 	tl.begun(0, "victim")
 	tl.begun(1, "victim")
-	tl.begun(2, "other")
 	if tl.inHand("victim") != 2 {
 		t.Fatal(tl.inHand("victim"))
 	}
+	tl.count(taskCounted{File: 3, Attempt: 2}, "other", now)
 	tl.kill([]string{"victim"}, now)
-	tl.begun(3, "victim")                                                      // was on its way
-	tl.count(taskCounted{File: 0, Attempt: 1}, "victim", now.Add(time.Second)) // its result too
+	tl.count(taskCounted{File: 0, Attempt: 1}, "victim", now.Add(time.Second)) // was on its way
 	tl.count(taskCounted{File: 1, Attempt: 2}, "other", now.Add(2*time.Second))
 	tl.count(taskCounted{File: 2, Attempt: 1}, "other", now.Add(3*time.Second))
-	if tl.moved != 1 || tl.movedIn != 2*time.Second {
-		t.Fatal(tl.moved, tl.movedIn)
-	}
-	tl.count(taskCounted{File: 3, Attempt: 2}, "other", now.Add(4*time.Second))
-	if tl.moved != 2 || tl.movedIn != 4*time.Second {
-		t.Fatal(tl.moved, tl.movedIn)
+	if tl.moved != 1 || tl.movedIn != 2*time.Second || tl.redelivered != 2 {
+		t.Fatal(tl.moved, tl.movedIn, tl.redelivered)
 	}
 }
 

@@ -39,8 +39,8 @@ func program(t *testing.T, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes
 	return cmd, stdout, stderr
 }
 
-// tree makes a folder with n .go files and some others.
-func tree(t *testing.T, n int) string {
+// tree makes a folder with n .go files, of 0 to 49 times size lines, and some others.
+func tree(t *testing.T, n, size int) string {
 	t.Helper()
 	dir := t.TempDir()
 	for i := range n {
@@ -48,7 +48,7 @@ func tree(t *testing.T, n int) string {
 		if err := os.MkdirAll(sub, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		text := strings.Repeat("package p // one two three\n", i%50)
+		text := strings.Repeat("package p // one two three\n", size*(i%50))
 		for name, text := range map[string]string{"f%d.go": text, "f%d.txt": "not counted\n"} {
 			if err := os.WriteFile(filepath.Join(sub, fmt.Sprintf(name, i)), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
@@ -59,7 +59,7 @@ func tree(t *testing.T, n int) string {
 }
 
 func TestCountMatchesThePlainPass(t *testing.T) {
-	cmd, stdout, stderr := program(t, "-json", "-dir", tree(t, 500))
+	cmd, stdout, stderr := program(t, "-json", "-dir", tree(t, 500, 1))
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v: %s%s", err, stdout, stderr)
 	}
@@ -77,7 +77,7 @@ func TestCountMatchesThePlainPass(t *testing.T) {
 }
 
 func TestKilledWorkerLosesNothing(t *testing.T) {
-	cmd, stdout, stderr := program(t, "-dir", tree(t, 2000), "-kill", "1")
+	cmd, stdout, stderr := program(t, "-dir", tree(t, 4000, 20), "-kill", "1")
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v: %s%s", err, stdout, stderr)
 	}
@@ -94,7 +94,7 @@ func TestOnAnExistingServerNothingIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer srv.Close()
-	cmd, stdout, stderr := program(t, "-json", "-dir", tree(t, 50), "-workers", "1", "-url", srv.ClientURL())
+	cmd, stdout, stderr := program(t, "-json", "-dir", tree(t, 50, 1), "-workers", "1", "-url", srv.ClientURL())
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v: %s%s", err, stdout, stderr)
 	}
@@ -108,7 +108,7 @@ func TestOnAnExistingServerNothingIsLeft(t *testing.T) {
 }
 
 func TestBadInputGetsOneLine(t *testing.T) {
-	dangling := tree(t, 3)
+	dangling := tree(t, 3, 1)
 	if err := os.Symlink("nowhere", filepath.Join(dangling, "dangling.go")); err != nil {
 		t.Fatal(err)
 	}
@@ -124,8 +124,8 @@ func TestBadInputGetsOneLine(t *testing.T) {
 		"no such folder":  {[]string{"-dir", "/no/such/folder"}, "/no/such/folder"},
 		"no files":        {[]string{"-dir", t.TempDir()}, "no .go files"},
 		"unreadable file": {[]string{"-dir", dangling}, "dangling.go"},
-		"no server":       {[]string{"-dir", tree(t, 1), "-url", "nats://" + closed.Addr().String()}, closed.Addr().String()},
-		"not a url":       {[]string{"-dir", tree(t, 1), "-url", "http://x y"}, "x y"},
+		"no server":       {[]string{"-dir", tree(t, 1, 1), "-url", "nats://" + closed.Addr().String()}, closed.Addr().String()},
+		"not a url":       {[]string{"-dir", tree(t, 1, 1), "-url", "http://x y"}, "x y"},
 		"kill all":        {[]string{"-kill", "3"}, "one must be left"},
 		"no workers":      {[]string{"-workers", "0"}, "-workers 0"},
 		"stray argument":  {[]string{"folder"}, `"folder"`},
