@@ -86,55 +86,85 @@ func (l *link) lost() <-chan struct{} {
 // watchLink looks after the connection, with a listener of its own and no
 // callback of the connection, which is the user's. After each reconnect, and
 // whenever a consumer is missed, it makes what is not there and lets everybody
-// go on.
+// go on. A connection that goes away again ends that at once.
 func (r *Router) watchLink(statuses chan nats.Status) {
 	defer r.nc.RemoveStatusListener(statuses)
+	var (
+		stop = func() {}
+		done = closedChan // of the restore under way
+		last time.Time    // when the last one began that was not after a reconnect
+	)
+	begin := func(reconnected bool) {
+		stop()
+		<-done
+		ctx, cancel := context.WithCancel(r.ctx)
+		ended := make(chan struct{})
+		stop, done = cancel, ended
+		r.wg.Go(func() {
+			defer close(ended)
+			defer cancel()
+			r.restore(ctx, reconnected)
+		})
+	}
+	missed := make(<-chan time.Time)
 	for {
 		select {
 		case <-r.ctx.Done():
+			stop()
 			return
 		case status, ok := <-statuses:
 			switch {
 			case !ok:
 				statuses = nil
 			case status == nats.CONNECTED:
-				r.restore(true)
+				begin(true)
 			default:
+				stop()
 				r.durable.link.lower()
 			}
 		case <-r.durable.missing:
-			r.restore(false)
+			missed = time.After(time.Until(last.Add(restoreEvery)))
+		case <-missed:
+			missed = nil
+			select {
+			case <-done:
+				last = time.Now()
+				begin(false)
+			default: // the one under way looks at the same
+			}
 		}
 	}
 }
 
-// restoreLimit bounds one attempt to make what is missing.
-const restoreLimit = 15 * time.Second
+const (
+	// restoreLimit bounds one attempt to make what is missing.
+	restoreLimit = 15 * time.Second
+	// restoreEvery bounds how often all is looked at because something is
+	// missed: in an election everybody misses everything.
+	restoreEvery = time.Second
+)
 
 // restore makes the streams and consumers that are not there, until it works or
-// the connection goes away again.
-func (r *Router) restore(reconnected bool) {
+// ctx ends, because the connection went away again.
+func (r *Router) restore(ctx context.Context, reconnected bool) {
 	wait := newPause()
-	for r.ctx.Err() == nil && r.nc.IsConnected() {
-		if r.observes() || r.left.Load() {
-			break
-		}
-		ctx, cancel := context.WithTimeout(r.ctx, restoreLimit)
-		err := r.provision(ctx)
+	for !r.observes() && !r.left.Load() {
+		limited, cancel := context.WithTimeout(ctx, restoreLimit)
+		err := r.provision(limited)
 		cancel()
 		if err == nil {
 			break
 		}
-		if r.ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
 		r.log.Warn("streams or consumers cannot be made; trying again", "err", err)
-		if !wait.wait(r.ctx) {
+		if !wait.wait(ctx) {
 			return
 		}
 	}
-	if !r.nc.IsConnected() {
-		return // its return comes as a status
+	if ctx.Err() != nil {
+		return
 	}
 	r.durable.link.raise()
 	if r.observes() {

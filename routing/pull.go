@@ -14,13 +14,16 @@ import (
 )
 
 const (
-	// orderExpires is how long an order for messages waits at the server.
-	orderExpires = 30 * time.Second
-	// orderHeartbeat is how often the server says that an order still stands.
-	orderHeartbeat = 5 * time.Second
-	// orderSilence is when an order of which nothing was heard is taken to be
-	// lost: two heartbeats and a bit.
-	orderSilence = 2*orderHeartbeat + time.Second
+	// orderExpires is how long an order for messages waits at the server. It is
+	// shorter than it takes to tell that a node hangs (5 s): such a node keeps
+	// its orders, and what it had would be handed back into its hands.
+	orderExpires = 4 * time.Second
+	// orderSilence is when an order of which nothing was heard, not even that it
+	// expired, is taken to be lost.
+	orderSilence = orderExpires + 3*time.Second
+	// patience is how many orders in a row go unheard before somebody looks
+	// whether the consumer is there.
+	patience = 3
 
 	statusHeader  = "Status"
 	textHeader    = "Description"
@@ -66,6 +69,7 @@ type puller struct {
 	heard   time.Time      // the last sign of life of the consumer
 	pause   *pause
 	resume  time.Time // no order before
+	unheard int       // orders in a row that nobody has heard
 
 	mu       sync.Mutex
 	held     map[uint64]*delivery // by sequence
@@ -130,7 +134,7 @@ func (p *puller) run(ctx context.Context) {
 			p.drainArrived()
 			answer <- p.inHand()
 		case <-timer.C:
-			p.checkSilence()
+			timer.Reset(p.checkSilence())
 		}
 	}
 }
@@ -205,7 +209,7 @@ func (p *puller) orderMore(timer *time.Timer) {
 		return
 	}
 	p.order++
-	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, n, orderExpires, orderHeartbeat)
+	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, orderExpires)
 	err := p.r.nc.PublishMsg(&nats.Msg{
 		Subject: "$JS.API.CONSUMER.MSG.NEXT." + p.stream + "." + p.consumer,
 		Reply:   p.inbox() + strconv.FormatUint(p.order, 10),
@@ -227,14 +231,19 @@ func (p *puller) orderMore(timer *time.Timer) {
 // later puts the next order off.
 func (p *puller) later() { p.resume = time.Now().Add(p.pause.next()) }
 
-// checkSilence is for orders that nobody speaks of any more.
-func (p *puller) checkSilence() {
-	if p.ordered == 0 || time.Since(p.heard) < orderSilence {
-		return
+// checkSilence is for orders that nobody speaks of any more. It returns when to
+// look again.
+func (p *puller) checkSilence() time.Duration {
+	if p.ordered == 0 {
+		return orderSilence
+	}
+	if rest := orderSilence - time.Since(p.heard); rest > 0 {
+		return rest
 	}
 	p.r.log.Warn("a consumer is silent", "stream", p.stream, "consumer", p.consumer)
 	p.forgetOrders()
 	p.r.miss()
+	return orderSilence
 }
 
 // receive takes one message of the subscription: a delivery, or a word of the
@@ -256,6 +265,7 @@ func (p *puller) receive(m *nats.Msg) {
 	if p.ordered == 0 {
 		clear(p.orders)
 	}
+	p.unheard = 0
 	p.pause.reset()
 	d := &delivery{p: p, msg: m, ack: ack, kind: p.kindOf(m.Subject)}
 	if !p.take(d) {
@@ -277,7 +287,10 @@ func (p *puller) receive(m *nats.Msg) {
 func (p *puller) status(m *nats.Msg, status string) {
 	number, _ := strconv.ParseUint(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], 10, 64)
 	asked, open := p.orders[number]
-	if status == "100" || number <= p.voided {
+	if status != "503" {
+		p.unheard = 0
+	}
+	if number <= p.voided {
 		return
 	}
 	text := m.Header.Get(textHeader)
@@ -296,7 +309,9 @@ func (p *puller) status(m *nats.Msg, status string) {
 			settle(asked)
 		}
 		p.later()
-		p.r.miss()
+		if p.unheard++; p.unheard >= patience {
+			p.r.miss() // an election takes seconds, but so does waiting in vain
+		}
 	case text == "Leadership Change", text == "Server Shutdown":
 		// Every order of the old leader is void; each may be told of.
 		p.forgetOrders()

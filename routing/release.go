@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -66,25 +67,34 @@ func parseHeld(data []byte) (heldAnswer, error) {
 	return a, nil
 }
 
+// releasePasses is when the work of a lost node is looked at. Once is enough for
+// a process that is killed, and for one that hangs: its orders have expired by
+// the time that it is given up. A node that was cut off for less may still have
+// some, which take messages until then.
+var releasePasses = [...]time.Duration{0, time.Second, orderExpires + time.Second}
+
 // releases is the queue of kinds whose work is to be released.
 type releases struct {
 	mu    sync.Mutex
-	kinds map[string]time.Time // and not before when
+	kinds map[string][]time.Time // and when
 	wake  chan struct{}
 	seen  chan struct{} // closed when this node has seen itself in the view
 	once  sync.Once
 }
 
 func (q *releases) init() {
-	q.kinds = map[string]time.Time{}
+	q.kinds = map[string][]time.Time{}
 	q.wake = make(chan struct{}, 1)
 	q.seen = make(chan struct{})
 }
 
 // add never blocks: it is called by the registry's loop.
-func (q *releases) add(kind string, after time.Duration) {
+func (q *releases) add(kind string, after ...time.Duration) {
+	now := time.Now()
 	q.mu.Lock()
-	q.kinds[kind] = time.Now().Add(after)
+	for _, d := range after {
+		q.kinds[kind] = append(q.kinds[kind], now.Add(d))
+	}
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:
@@ -96,13 +106,19 @@ func (q *releases) add(kind string, after time.Duration) {
 func (q *releases) due() (kinds []string, next time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	now := time.Now()
 	next = -1
-	for kind, at := range q.kinds {
-		wait := time.Until(at)
-		if wait <= 0 {
+	for kind, times := range q.kinds {
+		left := slices.DeleteFunc(times, func(at time.Time) bool { return !at.After(now) })
+		if len(left) < len(times) {
 			kinds = append(kinds, kind)
+		}
+		if len(left) == 0 {
 			delete(q.kinds, kind)
-		} else if next < 0 || wait < next {
+			continue
+		}
+		q.kinds[kind] = left
+		if wait := slices.MinFunc(left, time.Time.Compare).Sub(now); next < 0 || wait < next {
 			next = wait
 		}
 	}
@@ -121,7 +137,7 @@ func (r *Router) releaseOf(ended []*peer, view *peers) {
 		}
 		for _, kind := range p.Kinds {
 			if r.kinds[kind] != nil && rendezvous(kind, view.handlers[kind], r.id) == r.id {
-				r.durable.releases.add(kind, 0)
+				r.durable.releases.add(kind, releasePasses[:]...)
 			}
 		}
 	}

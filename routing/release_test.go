@@ -112,6 +112,42 @@ func TestWorkOfAKilledNodeMovesAtOnce(t *testing.T) {
 	}
 }
 
+// A node that hangs keeps taking messages until its orders expire. That is
+// before it is given up; then everything that it took moves at once, and none
+// of it back to it.
+func TestWorkOfAHangingNodeMoves(t *testing.T) {
+	s := natstest.Start(t)
+	var c counter
+	w := townOn(t, s.URL(), []string{"n1"}, func(_ string, r *Router) { r.Handle("work", c.handle, HandleOptions{}) })
+	n1 := w.nodes[0]
+	victim := startChild(t, s.URL(), "victim", "hold")
+	dead := up("victim", 77, "work")
+	w.tell(dead)
+	const n = 40
+	victim.pause()
+	stopped := time.Now()
+	load(t, n1, n, Any())
+	natstest.Eventually(t, "the orders of the hanging node have expired", func() bool {
+		info, err := n1.consumerInfo(t.Context(), n1.cluster.WorkStream(), "w:work")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.NumWaiting <= 1 && time.Since(stopped) > orderExpires
+	})
+	had, _ := c.distinct()
+	begin := time.Now()
+	w.tell(lost(dead))
+	natstest.Eventually(t, "everything is handled", func() bool { b, _ := c.distinct(); return b == n })
+	took := time.Since(begin)
+	t.Logf("%d moved %v after the news", n-had, took)
+	if had == n || took > time.Second {
+		t.Errorf("%d moved in %v", n-had, took)
+	}
+	if _, calls := c.distinct(); calls != n {
+		t.Errorf("%d handled, want %d", calls, n)
+	}
+}
+
 // A node that comes back finds its mail and its work, which nobody else has
 // seen it lose.
 func TestNodeReleasesItsEarlierLife(t *testing.T) {
