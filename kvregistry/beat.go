@@ -31,6 +31,8 @@ type beat struct {
 	Version int `json:"v"`
 	// Incarnation is absent in the beat that goes before the claim.
 	Incarnation uint64 `json:"inc,omitempty"`
+	// Tripwire is the number of the node's newest tripwire; absent means 1.
+	Tripwire uint64 `json:"trip,omitempty"`
 }
 
 func decodeBeat(data []byte) (beat, error) {

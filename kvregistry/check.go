@@ -26,7 +26,7 @@ func (r *Registry) Check(ctx context.Context) error {
 		return nil
 	}
 	m := s.own.self.Load()
-	if err := s.store.putBeat(ctx, m.ID, beat{Version: wire.Version, Incarnation: m.Incarnation}, beatLives*maxBeat); err != nil {
+	if err := s.store.putBeat(ctx, m.ID, beat{Version: wire.Version, Incarnation: m.Incarnation, Tripwire: s.own.trip.number.Load()}, beatLives*maxBeat); err != nil {
 		return fmt.Errorf("kvregistry: check: the store cannot be written: %w", err)
 	}
 	c, ok, err := s.store.last(ctx, m.ID)

@@ -31,7 +31,7 @@ type presence struct {
 	tasks chan func()
 	// look asks for a comparison of the own record with the store.
 	look chan struct{}
-	// rearm asks for a new tripwire.
+	// rearm asks for a look at the tripwire.
 	rearm chan struct{}
 
 	// What others read.
@@ -80,7 +80,7 @@ func (p *presence) run() {
 			p.reconcile(ctx)
 		case <-p.rearm:
 			if p.revision != 0 {
-				p.trip.arm(ctx, p.life())
+				p.trip.check(ctx, p.life())
 			}
 		case <-check.C:
 			if p.revision != 0 && p.trip.silent() {
@@ -277,7 +277,7 @@ func (p *presence) update(ctx context.Context, change func(*record)) error {
 // wantLook asks the goroutine to compare the own record with the store.
 func (p *presence) wantLook() { signal(p.look) }
 
-// wantRearm asks the goroutine for a new tripwire.
+// wantRearm asks the goroutine to see that the tripwire is there.
 func (p *presence) wantRearm() { signal(p.rearm) }
 
 func signal(c chan struct{}) {

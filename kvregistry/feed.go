@@ -40,7 +40,7 @@ func (s *session) onFeed(msg *nats.Msg) {
 // onAdvisory hears which consumers of the record stream are gone.
 func (s *session) onAdvisory(msg *nats.Msg) {
 	name := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]
-	if l, ok := lifeOfTripwire(name); ok {
-		s.post(func() { s.advised(l) })
+	if l, n, ok := lifeOfTripwire(name); ok {
+		s.post(func() { s.advised(l, n) })
 	}
 }

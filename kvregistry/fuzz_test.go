@@ -81,14 +81,14 @@ func FuzzLifeOfTripwire(f *testing.F) {
 	f.Add("orders-1-1795423698495-12")
 	f.Add("-7-1")
 	f.Fuzz(func(t *testing.T, name string) {
-		l, ok := lifeOfTripwire(name)
+		l, n, ok := lifeOfTripwire(name)
 		if !ok {
 			return
 		}
 		if wire.CheckNode(l.id) != nil {
 			t.Fatalf("%q gives %+v", name, l)
 		}
-		if back, ok := lifeOfTripwire(tripwireName(l, 3)); !ok || back != l {
+		if back, m, ok := lifeOfTripwire(tripwireName(l, n)); !ok || back != l || m != n {
 			t.Fatalf("%+v became %+v", l, back)
 		}
 	})

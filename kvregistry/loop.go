@@ -37,6 +37,9 @@ type loopState struct {
 	member bool
 	// lapsed are the living whose tripwire is said to be gone.
 	lapsed map[life]bool
+	// trip is the number of each ward's newest tripwire, from its pongs: the end
+	// of an earlier one says nothing.
+	trip map[life]uint64
 	// seen is when each ward last answered.
 	seen map[life]time.Time
 
@@ -72,7 +75,7 @@ type syncState struct {
 func newLoopState() loopState {
 	return loopState{
 		table: newTable(), guard: newGuard(), ring: &ring{},
-		lapsed: map[life]bool{}, seen: map[life]time.Time{},
+		lapsed: map[life]bool{}, trip: map[life]uint64{}, seen: map[life]time.Time{},
 	}
 }
 
@@ -165,6 +168,7 @@ func (s *session) changed(events []Event) {
 			s.ring.remove(l.id)
 			s.guard.forget(l)
 			delete(s.lapsed, l)
+			delete(s.trip, l)
 			delete(s.seen, l)
 		case Updated, Synced, Evicted:
 		}
@@ -248,10 +252,10 @@ func (s *session) accuseSilent(beats map[string]liveBeat) {
 	}
 }
 
-// advised takes the news that a tripwire is gone.
-func (s *session) advised(l life) {
+// advised takes the news that tripwire n of an incarnation is gone.
+func (s *session) advised(l life, n uint64) {
 	e := s.table.entries[l.id]
-	if e == nil || e.rec.State == Offline || e.rec.Incarnation != l.incarnation || l.id == s.cfg.Node {
+	if n < s.trip[l] || e == nil || e.rec.State == Offline || e.rec.Incarnation != l.incarnation || l.id == s.cfg.Node {
 		return
 	}
 	// Whoever becomes its watcher later, because the others died with it, wants to know.
@@ -272,6 +276,15 @@ func (s *session) do(actions []action) {
 				result, p := s.probe(ctx, a.life)
 				return func() { s.probed(a.life, result, p) }
 			})
+		case inspectIt:
+			known := s.trip[a.life]
+			s.work(func(ctx context.Context) func() {
+				found := s.inspect(ctx, a.life, known)
+				return func() {
+					s.checkLink()
+					s.guard.inspected(a.life, found, time.Now())
+				}
+			})
 		case buryIt:
 			s.verdict(a)
 		}
@@ -285,6 +298,9 @@ func (s *session) probed(l life, result answer, p pong) {
 	if result == alive {
 		delete(s.lapsed, l)
 		s.seen[l] = now
+		if of, n, ok := lifeOfTripwire(p.Tripwire); ok && of == l {
+			s.trip[l] = n
+		}
 		s.peerAt(p.Revision)
 	}
 	s.do(s.guard.answered(l, result, now))

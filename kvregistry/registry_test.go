@@ -258,7 +258,7 @@ func TestEvictedNodeRejoins(t *testing.T) {
 		<-events
 	}
 	// A verdict that is wrong, by hand.
-	st, err := newStore(nc, "test")
+	st, err := newStore(nc, "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

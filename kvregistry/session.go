@@ -46,7 +46,7 @@ type session struct {
 }
 
 func newSession(nc *nats.Conn, cfg Config, h *hub, observer bool) (*session, error) {
-	st, err := newStore(nc, cfg.Cluster)
+	st, err := newStore(nc, cfg.Cluster, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +261,8 @@ func (s *session) beat(ctx context.Context, every time.Duration) {
 	if m == nil || stored == 0 {
 		return
 	}
-	if err := s.store.putBeat(ctx, m.ID, beat{Version: wire.Version, Incarnation: m.Incarnation}, beatLives*every); err != nil {
+	b := beat{Version: wire.Version, Incarnation: m.Incarnation, Tripwire: s.own.trip.number.Load()}
+	if err := s.store.putBeat(ctx, m.ID, b, beatLives*every); err != nil {
 		if s.ctx.Err() == nil {
 			s.log.Debug("beat not written", "node", m.ID, "err", err)
 			s.post(func() { s.resync(false) })
@@ -276,6 +277,14 @@ func (s *session) beat(ctx context.Context, every time.Duration) {
 	if revision == 0 {
 		// Perhaps not only the own record is gone.
 		s.post(func() { s.resync(true) })
+	}
+}
+
+// tellTripwire writes a beat that names the newest tripwire.
+func (s *session) tellTripwire(ctx context.Context, l life, n uint64) {
+	b := beat{Version: wire.Version, Incarnation: l.incarnation, Tripwire: n}
+	if err := s.store.putBeat(ctx, l.id, b, beatLives*beatEvery(int(s.size.Load()))); err != nil {
+		s.log.Debug("beat not written", "node", l.id, "err", err)
 	}
 }
 

@@ -170,20 +170,40 @@ func pause(ctx context.Context, d time.Duration) error {
 // revisionOf reads the revision of a node's key, 0 when the key is not there.
 // A replica may answer that is behind.
 func (s *store) revisionOf(ctx context.Context, id string) (uint64, error) {
-	subject := s.cluster.RecordSubject(id)
+	m, _, err := s.lastOf(ctx, s.cluster.RecordStream(), s.cluster.RecordSubject(id))
+	return m.seq, err
+}
+
+// beatOf reads the heartbeat of a node; the zero beat when there is none.
+func (s *store) beatOf(ctx context.Context, id string) (beat, error) {
+	m, ok, err := s.lastOf(ctx, s.cluster.BeatStream(), s.cluster.BeatSubject(id))
+	if err != nil || !ok || isMarker(m.header) {
+		return beat{}, err
+	}
+	b, err := decodeBeat(m.data)
+	if err != nil {
+		// Rubbish, by hand: as good as none.
+		s.log.Debug("a beat that cannot be read", "node", id, "err", err)
+		return beat{}, nil
+	}
+	return b, nil
+}
+
+// lastOf reads the last message of a subject from whichever replica answers.
+func (s *store) lastOf(ctx context.Context, stream, subject string) (m stored, ok bool, err error) {
 	ctx, cancel := s.bounded(ctx, putLimit)
 	defer cancel()
-	msg, err := s.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+s.cluster.RecordStream()+"."+subject, nil)
+	msg, err := s.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream+"."+subject, nil)
 	if err != nil {
-		return 0, err
+		return m, false, err
 	}
 	switch status := msg.Header.Get("Status"); status {
 	case "":
+		m, err = decodeStored(msg)
+		return m, err == nil, err
 	case "404":
-		return 0, nil
+		return m, false, nil
 	default:
-		return 0, fmt.Errorf("kvregistry: direct get of %s: %s %s", subject, status, msg.Header.Get("Description"))
+		return m, false, fmt.Errorf("kvregistry: direct get of %s: %s %s", subject, status, msg.Header.Get("Description"))
 	}
-	m, err := decodeStored(msg)
-	return m.seq, err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,7 @@ type store struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	cluster wire.Cluster
+	log     *slog.Logger
 	// link ends when the connection is lost: the answers to what was asked
 	// through it will not come, and waiting for them is a waste.
 	link atomic.Pointer[linkLife]
@@ -68,12 +70,12 @@ func (s *store) bounded(ctx context.Context, limit time.Duration) (context.Conte
 	return ctx, func() { unhook(); cancel() }
 }
 
-func newStore(nc *nats.Conn, cluster string) (*store, error) {
+func newStore(nc *nats.Conn, cluster string, log *slog.Logger) (*store, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("kvregistry: %w", err)
 	}
-	return &store{nc: nc, js: js, cluster: wire.Cluster(cluster)}, nil
+	return &store{nc: nc, js: js, cluster: wire.Cluster(cluster), log: log}, nil
 }
 
 // provision makes the buckets, or compares existing ones.

@@ -9,9 +9,11 @@ import (
 // The timing of suspicion. All of it is counted from probes and advisories,
 // never from another host's clock.
 const (
-	// confirmWait is between the two probes after an advisory: the grace was
-	// already waited for by the server.
-	confirmWait = 20 * time.Millisecond
+	// recheckWait is when somebody whose tripwire is still there is looked at again.
+	recheckWait = 250 * time.Millisecond
+	// tripwireLimit is how long a tripwire that is there speaks for somebody
+	// whom no probe finds: it may hang on a server that has stopped.
+	tripwireLimit = 10 * time.Second
 	// silenceWait is when a probe that nobody answered is repeated.
 	silenceWait = time.Second
 	// serverGrace is how long nobody is declared gone after the watcher found
@@ -44,16 +46,30 @@ const (
 	void
 )
 
+// trace is what is left of somebody's tripwire.
+type trace int
+
+const (
+	// tripped: there is none; whoever had it was away for its grace, at least.
+	tripped trace = iota + 1
+	// intact: the newest one is there.
+	intact
+	// unsure: nobody could tell.
+	unsure
+)
+
 // actionKind is what the shell is to do for the guard.
 type actionKind int
 
 const (
 	probeIt actionKind = iota + 1
+	inspectIt
 	buryIt
 )
 
 // action is one thing for the shell to do. It reports the outcome of each:
-// answered for a probe, buried for a verdict.
+// answered for a probe, inspected for a look at the tripwire, buried for a
+// verdict.
 type action struct {
 	kind   actionKind
 	life   life
@@ -72,18 +88,26 @@ type suspect struct {
 	busy bool
 	// since is when a probe first found nobody, of those found in a row.
 	since time.Time
-	// advised means that its absence has already outlasted its grace: the
-	// server took its tripwire away, or its beat ran out.
+	// advised means that its absence is said to have outlasted its grace
+	// already: the server took a tripwire away, or its beat ran out.
 	advised bool
+	// over means that its absence has outlasted its grace: its tripwire was
+	// looked for since and is not there. The next probe decides.
+	over bool
 }
+
+// clear drops what is held against s.
+func (s *suspect) clear() { s.since, s.advised, s.over = time.Time{}, false, false }
 
 // guard decides who is gone. It is fed with who is to be watched, with
 // advisories and the ends of probes, and says whom to probe and whom to bury.
 //
-// The rule: gone is who had no listener twice in a row, the second time at
-// least one grace after the first, or at once when a grace is known to be
-// over. An answer, or a loss of the guard's own connection, clears what was
-// held against somebody.
+// The rule: gone is who had no listener, whose grace is then over, and who still
+// has no listener. The grace is over when it has passed since the first probe,
+// or at once when an advisory says so; and in both cases only when the
+// tripwire is not there: a tripwire that is there proves that its owner was
+// connected within the grace, however often a probe missed it. An answer, or a
+// loss of the guard's own connection, clears what was held against somebody.
 //
 // It is pure: the time is handed in.
 type guard struct {
@@ -149,7 +173,7 @@ func (g *guard) link(up, sameServer bool, now time.Time) {
 	g.down = !up
 	for _, s := range g.suspects {
 		// What was seen through the old connection proves nothing.
-		s.since, s.advised = time.Time{}, false
+		s.clear()
 		if up && !s.busy {
 			s.next = now
 		}
@@ -168,7 +192,7 @@ func (g *guard) answered(l life, a answer, now time.Time) (actions []action) {
 	s.busy = false
 	switch a {
 	case alive:
-		s.since, s.advised = time.Time{}, false
+		s.clear()
 		s.next = now.Add(g.every)
 		if s.idle() {
 			delete(g.suspects, l)
@@ -179,30 +203,49 @@ func (g *guard) answered(l life, a answer, now time.Time) (actions []action) {
 			delete(g.suspects, l)
 		}
 	case void:
-		s.since = time.Time{}
+		s.since, s.over = time.Time{}, false
 		s.next = now.Add(verdictRetry)
 	case nobody:
-		first := s.since.IsZero()
-		if first {
+		if s.since.IsZero() {
 			s.since = now
 		}
 		due := s.since.Add(s.grace)
-		if s.advised {
-			due = s.since.Add(confirmWait)
+		switch {
+		case s.over && !now.Before(g.frozen):
+			s.busy, s.next = true, time.Time{}
+			actions = append(actions, action{kind: buryIt, life: l, reason: ReasonCrashed})
+		case !s.over && (s.advised || !now.Before(due)):
+			s.busy, s.next = true, time.Time{}
+			actions = append(actions, action{kind: inspectIt, life: l})
+		default:
+			// An advisory may come meanwhile, and so may the node.
+			s.next = earlier(later(due, g.frozen), now.Add(g.every))
 		}
-		due = later(due, g.frozen)
-		if first || now.Before(due) {
-			s.next = due
-			if !s.advised {
-				// An advisory may come meanwhile, and so may the node.
-				s.next = earlier(due, now.Add(g.every))
-			}
-			break
-		}
-		s.busy, s.next = true, time.Time{}
-		actions = append(actions, action{kind: buryIt, life: l, reason: ReasonCrashed})
 	}
 	return actions
+}
+
+// inspected takes the end of a look at a tripwire. Whatever it is, the next
+// act is a fresh probe.
+func (g *guard) inspected(l life, found trace, now time.Time) {
+	s := g.suspects[l]
+	if s == nil {
+		return
+	}
+	s.busy = false
+	if s.since.IsZero() {
+		// Cleared meanwhile.
+		s.next = now
+		return
+	}
+	waited := now.Sub(s.since)
+	switch {
+	case found == tripped, found == unsure && waited >= s.grace, waited >= tripwireLimit:
+		s.over, s.next = true, now
+	default:
+		s.advised = false
+		s.next = now.Add(recheckWait)
+	}
 }
 
 // buried tells how a verdict went. One that was not written is tried again
@@ -215,7 +258,7 @@ func (g *guard) buried(l life, written bool, now time.Time) {
 	}
 	s.busy = false
 	if written {
-		if s.since, s.advised = (time.Time{}), false; s.idle() {
+		if s.clear(); s.idle() {
 			delete(g.suspects, l)
 			return
 		}

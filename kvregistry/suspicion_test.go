@@ -108,6 +108,12 @@ func hear(t *testing.T, g *guard, words []string, now time.Time) []action {
 		return g.answered(ls[0], silence, now)
 	case "void":
 		return g.answered(ls[0], void, now)
+	case "tripped":
+		g.inspected(ls[0], tripped, now)
+	case "intact":
+		g.inspected(ls[0], intact, now)
+	case "unsure":
+		g.inspected(ls[0], unsure, now)
 	case "written":
 		g.buried(ls[0], true, now)
 	case "unwritten":
@@ -137,6 +143,8 @@ func said(actions []action) string {
 		switch a.kind {
 		case probeIt:
 			words = append(words, fmt.Sprintf("probe %s.%d", a.life.id, a.life.incarnation))
+		case inspectIt:
+			words = append(words, fmt.Sprintf("inspect %s.%d", a.life.id, a.life.incarnation))
 		case buryIt:
 			words = append(words, fmt.Sprintf("bury %s.%d %s", a.life.id, a.life.incarnation, a.reason))
 		}

@@ -47,14 +47,16 @@ func graceOf(nc *nats.Conn) time.Duration {
 // Its methods are called by the goroutine of the presence only, except those
 // that read atomics.
 type tripwire struct {
-	s     *session
-	n     uint64
-	sub   *nats.Subscription
-	name  atomic.Pointer[string]
-	heard atomic.Int64 // nanoseconds since 1970, by this host: only differences count
-	tried time.Time
-	off   bool // not permitted: never tried again
-	warn  sync.Once
+	s    *session
+	n    uint64
+	sub  *nats.Subscription
+	name atomic.Pointer[string]
+	// number is that of the newest one.
+	number atomic.Uint64
+	heard  atomic.Int64 // nanoseconds since 1970, by this host: only differences count
+	tried  time.Time
+	off    bool // not permitted: never tried again
+	warn   sync.Once
 }
 
 func newTripwire(s *session) *tripwire { return &tripwire{s: s} }
@@ -125,6 +127,30 @@ func (t *tripwire) arm(ctx context.Context, l life) {
 	t.heard.Store(time.Now().UnixNano())
 	t.sub = sub
 	t.name.Store(&name)
+	t.number.Store(t.n)
+	if t.n > 1 {
+		// Whoever wonders about this node looks for its newest tripwire.
+		t.s.tellTripwire(ctx, l, t.n)
+	}
+}
+
+// check arms the tripwire unless it is still there. After a reconnect within
+// the grace it is: its interest is back. To replace it then would be worse than
+// useless: the end of the old one would be told later, perhaps while the
+// connection is down once more for a moment, and look like a grace that is over.
+func (t *tripwire) check(ctx context.Context, l life) {
+	if name := t.armed(); name != "" {
+		limited, cancel := t.s.store.bounded(ctx, armLimit)
+		defer cancel()
+		if _, err := t.s.store.js.PushConsumer(limited, t.s.cluster.RecordStream(), name); err == nil {
+			t.heard.Store(time.Now().UnixNano())
+			return
+		}
+		if t.s.ctx.Err() != nil || !t.s.nc.IsConnected() {
+			return // the next reconnect, or the silence of it, asks again
+		}
+	}
+	t.arm(ctx, l)
 }
 
 // disarm lets go of the tripwire. The server deletes it after its grace, and
@@ -137,28 +163,53 @@ func (t *tripwire) disarm() {
 	}
 }
 
+// inspectLimit bounds a look at somebody's tripwire.
+const inspectLimit = 500 * time.Millisecond
+
+// inspect looks for the newest tripwire of l, whose number is in its beat.
+// known is the newest number that this node has heard of.
+func (s *session) inspect(ctx context.Context, l life, known uint64) trace {
+	ctx, cancel := s.store.bounded(ctx, inspectLimit)
+	defer cancel()
+	newest := max(known, 1)
+	switch b, err := s.store.beatOf(ctx, l.id); {
+	case err != nil:
+		return unsure
+	case b.Incarnation == l.incarnation:
+		newest = max(newest, b.Tripwire)
+	}
+	_, err := s.store.js.PushConsumer(ctx, s.cluster.RecordStream(), tripwireName(l, newest))
+	switch {
+	case err == nil:
+		return intact
+	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+		return tripped
+	}
+	return unsure
+}
+
 // tripwireName is <id>-<incarnation>-<n>.
 func tripwireName(l life, n uint64) string {
 	return l.id + "-" + strconv.FormatUint(l.incarnation, 10) + "-" + strconv.FormatUint(n, 10)
 }
 
 // lifeOfTripwire is the inverse of tripwireName. An id may contain dashes.
-func lifeOfTripwire(name string) (l life, ok bool) {
-	rest, n, ok := cutLast(name)
+func lifeOfTripwire(name string) (l life, n uint64, ok bool) {
+	rest, number, ok := cutLast(name)
 	if !ok {
-		return l, false
+		return l, 0, false
 	}
 	id, incarnation, ok := cutLast(rest)
-	if !ok {
-		return l, false
+	if !ok || wire.CheckNode(id) != nil {
+		return l, 0, false
 	}
-	if _, err := strconv.ParseUint(n, 10, 64); err != nil {
-		return l, false
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return l, 0, false
 	}
 	l.id = id
-	var err error
 	l.incarnation, err = strconv.ParseUint(incarnation, 10, 64)
-	return l, err == nil && wire.CheckNode(id) == nil
+	return l, n, err == nil
 }
 
 func cutLast(s string) (before, after string, ok bool) {
