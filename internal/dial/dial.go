@@ -94,7 +94,7 @@ func Connect(ctx context.Context, url string, opts ...nats.Option) (*nats.Conn, 
 		if err == nil {
 			return nc, nil
 		}
-		if ctx.Err() == nil {
+		if !ended(ctx) {
 			if last = err; hopeless(err) || o.InProcessServer != nil {
 				return nil, t.refused(err)
 			}
@@ -107,4 +107,11 @@ func Connect(ctx context.Context, url string, opts ...nats.Option) (*nats.Conn, 
 		case <-retry.C:
 		}
 	}
+}
+
+// ended tells whether ctx has ended. Sockets may hear of its deadline a moment
+// before it says so itself.
+func ended(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }

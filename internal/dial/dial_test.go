@@ -263,13 +263,13 @@ func TestStrangers(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Connect(within(t, 300*time.Millisecond), stranger(t, c.f))
+			_, err := Connect(within(t, time.Second), stranger(t, c.f))
 			wantText(t, err, c.want)
 		})
 	}
 	t.Run("silent", func(t *testing.T) {
 		url := stranger(t, func(c net.Conn) { _, _ = bufio.NewReader(c).ReadByte() })
-		_, err := Connect(within(t, 300*time.Millisecond), url, nats.Timeout(100*time.Millisecond))
+		_, err := Connect(within(t, time.Second), url, nats.Timeout(100*time.Millisecond))
 		wantText(t, err, "does not speak")
 	})
 }
@@ -290,7 +290,8 @@ func TestCancelled(t *testing.T) {
 			defer stop.Stop()
 			start := time.Now()
 			_, err := Connect(ctx, url)
-			if took := time.Since(start); took > 150*time.Millisecond {
+			// Some ms after the 50 ms; the rest is for a busy machine.
+			if took := time.Since(start); took > 500*time.Millisecond {
 				t.Errorf("took %v", took)
 			}
 			if !errors.Is(err, context.Canceled) {
