@@ -42,8 +42,6 @@ const (
 	// deadRoom is what Send leaves free, so that the message fits with its
 	// obituary into the dead letters.
 	deadRoom = 4 << 10
-	// headerCut says how long the body of a letter was that did not fit.
-	headerCut = "Catga-Dead-Cut"
 )
 
 // bury makes a delivery a dead letter: first it is stored as one, then it ends
@@ -117,7 +115,7 @@ func (r *Router) shrink(letter *nats.Msg, step int) {
 	if step < 2 {
 		return
 	}
-	letter.Header.Set(headerCut, strconv.Itoa(len(letter.Data)))
+	letter.Header.Set(wire.HeaderDeadCut, strconv.Itoa(len(letter.Data)))
 	letter.Data = letter.Data[:max(len(letter.Data)-deadRoom, 0)]
 }
 

@@ -49,6 +49,7 @@ const (
 	HeaderDeadSeq      = "Catga-Dead-Seq"
 	HeaderDeadSent     = "Catga-Dead-Sent"
 	HeaderDeadStack    = "Catga-Dead-Stack"
+	HeaderDeadCut      = "Catga-Dead-Cut"
 )
 
 // Values of HeaderRefused. A caller may ask another node.
