@@ -27,7 +27,7 @@ const (
 	dialLimit     = 5 * time.Second
 	formLimit     = time.Minute
 	cleanLimit    = 10 * time.Second
-	settleTime    = 10 * time.Millisecond // until what a stopped worker has sent is here
+	settleTime    = 50 * time.Millisecond // without news of a stopped worker: all that it had sent is here
 )
 
 // job is one run.
@@ -181,32 +181,41 @@ func (j *job) killSome(ctx context.Context, node *cluster.Node, t *tally, worker
 }
 
 // catch returns at a moment when every victim has work in hand. What a running
-// worker has in hand may be done a moment later, so it is stopped first and
-// looked at again when what it had sent is in.
+// worker has in hand may be done a moment later, and its results may be on
+// their way: so it is stopped, and looked at again when nothing of it has come
+// in for a while.
 func (j *job) catch(ctx context.Context, t *tally, workers *workers, victims []string) error {
-	idle := func(id string) bool { return t.inHand(id) == 0 }
 	poll := time.NewTicker(200 * time.Microsecond)
 	defer poll.Stop()
+	next := func() error {
+		select {
+		case <-poll.C:
+			return nil
+		case <-t.done:
+			return errors.New("the victim had no work in hand after half-time: use more files")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	for {
-		for slices.ContainsFunc(victims, idle) {
-			select {
-			case <-poll.C:
-			case <-t.done:
-				return errors.New("the victim had no work in hand after half-time: use more files")
-			case <-ctx.Done():
-				return context.Cause(ctx)
+		for slices.Contains(t.inHand(victims), 0) {
+			if err := next(); err != nil {
+				return err
 			}
 		}
 		if err := workers.freeze(victims, true); err != nil {
 			return err
 		}
-		settled := time.After(settleTime)
-		select {
-		case <-settled:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		hands, since := t.inHand(victims), time.Now()
+		for time.Since(since) < settleTime {
+			if err := next(); err != nil {
+				return err
+			}
+			if now := t.inHand(victims); !slices.Equal(now, hands) {
+				hands, since = now, time.Now()
+			}
 		}
-		if !slices.ContainsFunc(victims, idle) {
+		if !slices.Contains(hands, 0) {
 			return nil
 		}
 		if err := workers.freeze(victims, false); err != nil {

@@ -100,11 +100,15 @@ func (t *tally) count(r taskCounted, node string, now time.Time) (first bool) {
 	return true
 }
 
-// inHand returns how many files node has begun and not finished.
-func (t *tally) inHand(node string) int {
+// inHand returns how many files each of nodes has begun and not finished.
+func (t *tally) inHand(nodes []string) []int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.hand[node]
+	n := make([]int, len(nodes))
+	for i, node := range nodes {
+		n[i] = t.hand[node]
+	}
+	return n
 }
 
 // kill notes that the victims are killed now: what is delivered again from here

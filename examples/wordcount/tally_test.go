@@ -35,8 +35,8 @@ func TestMovedIsWhatWasDeliveredAgainAfterTheKill(t *testing.T) {
 	now := time.Now()
 	tl.begun(0, "victim")
 	tl.begun(1, "victim")
-	if tl.inHand("victim") != 2 {
-		t.Fatal(tl.inHand("victim"))
+	if n := tl.inHand([]string{"victim", "other"}); n[0] != 2 || n[1] != 0 {
+		t.Fatal(n)
 	}
 	tl.count(taskCounted{File: 3, Attempt: 2}, "other", now)
 	tl.kill([]string{"victim"}, now)
