@@ -45,6 +45,7 @@ const (
 type calls struct {
 	replies atomic.Pointer[replies]
 	turns   sync.Map // kind -> *atomic.Uint64: whose turn it is
+	nodes   string   // the CallNodePrefix of the cluster; written by startCalls before replies
 
 	mu         sync.Mutex
 	retired    []*replies // inboxes of earlier incarnations that may still be answered
@@ -97,6 +98,9 @@ func (r *Router) Call(ctx context.Context, to One, m Raw, o CallOptions) (Raw, e
 		}
 	}
 }
+
+// node is where node id answers calls of kind.
+func (c *calls) node(id, kind string) string { return c.nodes + id + "." + kind }
 
 var errNoTarget = errors.New("no target")
 
@@ -274,7 +278,7 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 	answered := false
 	defer func() { in.release(w, answered) }()
 	w.timer.Reset(left)
-	if err := c.publish(r.cluster.CallNode(p.ID, kind), reply, left); err != nil {
+	if err := c.publish(r.calls.node(p.ID, kind), reply, left); err != nil {
 		c.detached = true
 		return Raw{}, err
 	}
@@ -353,5 +357,3 @@ func ctxReason(ctx context.Context) error {
 	}
 	return fmt.Errorf("%w: %w", err, cause)
 }
-
-var errNoCalls = errors.New("not there yet")

@@ -39,14 +39,14 @@ func (r *Router) cast(ctx context.Context, to Target, m Raw, o SendOptions) erro
 	if o.ID != "" {
 		h[wire.HeaderID] = []string{o.ID}
 	}
-	subject, err := r.castSubject(t, m.Name, h)
-	if err != nil {
-		return notDelivered(err)
-	}
 	in := r.calls.replies.Load()
 	// A reconnect buffer would turn "now or not at all" into "later".
 	if in == nil || !r.nc.IsConnected() {
 		return notDelivered(nats.ErrDisconnected)
+	}
+	subject, err := r.castSubject(t, m.Name, h)
+	if err != nil {
+		return notDelivered(err)
 	}
 	return r.publishCore(subject, in.sender, h, m.Data)
 }
@@ -61,13 +61,13 @@ func (r *Router) castSubject(t target, kind string, h nats.Header) (string, erro
 		if err != nil {
 			return "", err
 		}
-		return r.cluster.CallNode(p.ID, kind), nil
+		return r.calls.node(p.ID, kind), nil
 	case toAny:
 		p := pick(view.handlers[kind], r.id, nil, r.turn(kind))
 		if p == nil {
 			return "", noHandler(kind)
 		}
-		return r.cluster.CallNode(p.ID, kind), nil
+		return r.calls.node(p.ID, kind), nil
 	case toOthers:
 		h[wire.HeaderExcept] = []string{r.id}
 	case toNodes:

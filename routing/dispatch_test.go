@@ -539,7 +539,8 @@ func FuzzDecodeRequest(f *testing.F) {
 	f.Add("catga.c.inbox.", "Catga-From", "a b", []byte("{}"))
 	f.Add("_INBOX.x", "Content-Type", "application/octet-stream", []byte("{}"))
 	f.Fuzz(func(t *testing.T, reply, name, value string, data []byte) {
-		req, err := decodeRequest("c", &nats.Msg{Reply: reply, Header: nats.Header{name: {value}}, Data: data})
+		var req request
+		err := decodeRequest(&req, "catga.c.inbox.", &nats.Msg{Reply: reply, Header: nats.Header{name: {value}}, Data: data})
 		if err != nil {
 			if !errors.Is(err, errVersion) && !errors.Is(err, errRequest) {
 				t.Fatal(err)

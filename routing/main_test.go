@@ -8,11 +8,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
-		childMain() // a node process of a test; does not return
-	}
 	if os.Getenv(durableChildEnv) != "" {
-		durableChild() // the same for durable messages
+		durableChild() // a node process of a test; does not return
 	}
 	natstest.Main(m)
 }

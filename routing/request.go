@@ -22,21 +22,20 @@ var (
 	errRequest = errors.New("bad request")
 )
 
-// decodeRequest reads a request. Sender: a node tells it by its reply inbox;
+// decodeRequest reads a request; inboxes is the InboxRoot of the cluster. Sender: a node tells it by its reply inbox;
 // a plain NATS client may say Catga-From, and is else unknown.
-func decodeRequest(cluster wire.Cluster, m *nats.Msg) (request, error) {
-	var req request
+func decodeRequest(req *request, inboxes string, m *nats.Msg) error {
 	req.msg.Attempt = 1
 	req.msg.Header = m.Header
 	req.msg.Body = Raw{ContentType: jsonType, Data: m.Data}
-	if from, ok := cluster.CallerOfInbox(m.Reply); ok {
+	if from, ok := wire.CallerUnder(inboxes, m.Reply); ok {
 		req.msg.From = from
 	}
 	if m.Header == nil {
-		return req, nil
+		return nil
 	}
 	if err := checkVersion(m.Header); err != nil {
-		return request{}, fmt.Errorf("%w: %w", errVersion, err)
+		return fmt.Errorf("%w: %w", errVersion, err)
 	}
 	req.msg.Body.ContentType = contentTypeOf(m.Header)
 	id, from := idOf(m.Header)
@@ -47,9 +46,9 @@ func decodeRequest(cluster wire.Cluster, m *nats.Msg) (request, error) {
 	if s := m.Header.Get(wire.HeaderTimeout); s != "" {
 		d, err := time.ParseDuration(s)
 		if err != nil || d <= 0 {
-			return request{}, fmt.Errorf("%w: %s %.50q is not a positive duration such as 1.5s", errRequest, wire.HeaderTimeout, s)
+			return fmt.Errorf("%w: %s %.50q is not a positive duration such as 1.5s", errRequest, wire.HeaderTimeout, s)
 		}
 		req.timeout = d
 	}
-	return req, nil
+	return nil
 }

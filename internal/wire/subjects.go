@@ -148,6 +148,9 @@ func (c Cluster) CallNode(id, kind string) string {
 	return c.prefix() + "call.node." + id + "." + kind
 }
 
+// CallNodePrefix is CallNode up to the node's id, for those who build many.
+func (c Cluster) CallNodePrefix() string { return c.prefix() + "call.node." }
+
 // CallAll is where every handler of kind hears at-most-once messages and gathers.
 func (c Cluster) CallAll(kind string) string { return c.prefix() + "call.all." + kind }
 
@@ -167,9 +170,18 @@ func (c Cluster) InboxPrefix(id string, incarnation uint64) string {
 	return c.prefix() + "inbox." + id + "." + strconv.FormatUint(incarnation, 10) + "."
 }
 
+// InboxRoot is the subject of every reply inbox up to the node's id.
+func (c Cluster) InboxRoot() string { return c.prefix() + "inbox." }
+
 // CallerOfInbox returns the node id in a reply subject of this cluster.
 func (c Cluster) CallerOfInbox(reply string) (id string, ok bool) {
-	rest, ok := strings.CutPrefix(reply, c.prefix()+"inbox.")
+	return CallerUnder(c.InboxRoot(), reply)
+}
+
+// CallerUnder is CallerOfInbox for those who have the InboxRoot at hand and
+// read many.
+func CallerUnder(root, reply string) (id string, ok bool) {
+	rest, ok := strings.CutPrefix(reply, root)
 	if !ok {
 		return "", false
 	}
