@@ -12,8 +12,11 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/catga/catga-go/internal/natstest"
+	"github.com/catga/catga-go/internal/wire"
 )
 
 // letters returns the dead letters of kind.
@@ -319,4 +322,76 @@ func TestDeadLettersAreListedReplayedAndDropped(t *testing.T) {
 	}
 	w.idle()
 	box.nothing()
+}
+
+// A plain NATS program publishes to the subject of a kind, without a header.
+func TestPlainProgramSendsDurableWork(t *testing.T) {
+	w := newTown(t)
+	box := newInbox(t)
+	r := w.node("n1", handling(box.handle, "k"))
+	w.open()
+	js, err := jetstream.New(w.conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range []string{"catga.c.work.k", "catga.c.node.n1.k", "catga.c.all.k"} {
+		if _, err := js.Publish(t.Context(), subject, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if m := box.next(); string(m.Body.Data) != "hello" || m.ID != "" || m.From != "" || m.Body.ContentType != "application/json" {
+			t.Errorf("%s: %+v", subject, m)
+		}
+	}
+	if n := len(letters(t, r, "")); n != 0 {
+		t.Errorf("%d dead letters", n)
+	}
+}
+
+// What this node cannot read fails as any attempt does: another node may be
+// newer.
+func TestForeignVersionIsNotHandled(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T) {
+		w := newTown(t)
+		box := newInbox(t)
+		r := w.node("n1", func(r *Router) { r.Handle("k", box.handle, HandleOptions{Retry: RetryPolicy{Retries: 1}}) })
+		w.open()
+		if _, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "catga.c.work.k", Header: nats.Header{wire.HeaderVersion: {"2"}}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		dead := letters(t, r, "k")
+		if len(dead) != 1 || dead[0].Attempts != 2 || !strings.Contains(dead[0].Reason, "wire version") {
+			t.Errorf("%+v", dead)
+		}
+		box.nothing()
+	})
+}
+
+// A message right at the limit of the server does not fit into the dead letters
+// with what is said of it: its end is cut, and the letter says so.
+func TestLetterAtTheLimitIsCut(t *testing.T) {
+	w := newTown(t)
+	r := w.node("n1", handling(func(context.Context, *Msg[Raw]) (Raw, error) { panic(strings.Repeat("x", 5000)) }, "k"))
+	r.kinds["k"].opts.Retry.Retries = 0
+	w.open()
+	size := int(r.nc.MaxPayload())
+	if _, err := r.js.Publish(t.Context(), "catga.c.work.k", make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "the letter is there", func() bool { return len(letters(t, r, "k")) == 1 })
+	l := letters(t, r, "k")[0]
+	if l.Header.Get(wire.HeaderDeadCut) != fmt.Sprint(size) || len(l.Message.Data) >= size || len(l.Message.Data) < size-2*deadRoom {
+		t.Errorf("%d bytes of %d, cut %q", len(l.Message.Data), size, l.Header.Get(wire.HeaderDeadCut))
+	}
+	w.idle()
+	// What Send takes always fits.
+	fits := Raw{Name: "k", Data: make([]byte, size-deadRoom-200)}
+	if err := r.Send(t.Context(), Any(), fits, SendOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "the second letter is there", func() bool { return len(letters(t, r, "k")) == 2 })
+	if l := letters(t, r, "k")[1]; l.Header.Get(wire.HeaderDeadCut) != "" || len(l.Message.Data) != len(fits.Data) {
+		t.Errorf("%d bytes of %d", len(l.Message.Data), len(fits.Data))
+	}
 }

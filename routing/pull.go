@@ -78,6 +78,8 @@ type puller struct {
 	last     uint64               // newest sequence seen
 	made     time.Time            // when the consumer was made
 	running  atomic.Bool
+
+	releasing sync.Mutex // one hand-back at a time; see release.go
 }
 
 func (r *Router) newPuller(stream, consumer, prefix string, config func() jetstream.ConsumerConfig, kinds ...*kind) *puller {

@@ -235,6 +235,10 @@ func (r *Router) releaseAfterReconnect() {
 // releaseWork hands back what no living handler of kind has in hand.
 func (r *Router) releaseWork(kind string) {
 	p := r.durable.work[kind]
+	// One at a time: what one hands back must not be handed back again by another
+	// that asked before it had moved.
+	p.releasing.Lock()
+	defer p.releasing.Unlock()
 	for range releaseTries {
 		info, err := r.pending(p)
 		if err != nil || info.NumAckPending == 0 {
@@ -258,6 +262,8 @@ func (r *Router) releaseWork(kind string) {
 // releaseOwn hands back what is pending at this node's own consumer and not in
 // its hand: an earlier life of the node had it, or a connection that is gone.
 func (r *Router) releaseOwn(p *puller) {
+	p.releasing.Lock()
+	defer p.releasing.Unlock()
 	info, err := r.pending(p)
 	if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
 		return
