@@ -124,15 +124,19 @@ func TestWorkOfAHangingNodeMoves(t *testing.T) {
 	dead := up("victim", 77, "work")
 	w.tell(dead)
 	const n = 40
-	victim.pause()
-	stopped := time.Now()
-	load(t, n1, n, Any())
-	natstest.Eventually(t, "the orders of the hanging node have expired", func() bool {
+	orders := func() int {
 		info, err := n1.consumerInfo(t.Context(), n1.cluster.WorkStream(), "w:work")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return info.NumWaiting <= 1 && time.Since(stopped) > orderExpires
+		return info.NumWaiting
+	}
+	natstest.Eventually(t, "both have ordered", func() bool { return orders() == 2 })
+	victim.pause()
+	stopped := time.Now()
+	load(t, n1, n, Any())
+	natstest.Eventually(t, "the orders of the hanging node have expired", func() bool {
+		return orders() <= 1 && time.Since(stopped) > orderExpires
 	})
 	had, _ := c.distinct()
 	begin := time.Now()
