@@ -270,7 +270,13 @@ func (s *session) beat(ctx context.Context, every time.Duration) {
 		return
 	}
 	revision, err := s.store.revisionOf(ctx, m.ID)
-	if err != nil || revision == stored || stored != s.own.stored.Load() {
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.post(func() { s.resync(false) })
+		}
+		return
+	}
+	if revision == stored || stored != s.own.stored.Load() {
 		return
 	}
 	s.own.wantLook()
