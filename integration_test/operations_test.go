@@ -123,7 +123,7 @@ func TestPermissionsOfTheDocumentAreEnough(t *testing.T) {
 		return "{user: " + id + ", password: pw, " + strings.ReplaceAll(permissions, "orders-1", id) + "}"
 	}
 	srv := natstest.Start(t, natstest.ConfigText("authorization { users: [\n"+
-		user("orders-1")+"\n"+user("orders-2")+"\n{user: operator, password: pw}\n] }"))
+		user("orders-1")+"\n"+user("orders-2")+"\n"+user("orders-3")+"\n{user: operator, password: pw}\n] }"))
 	operator := natstest.Dial(t, srv.URL(), nats.UserInfo("operator", "pw"))
 	names := addStreams(t, operator)
 	if len(names) != 5 {
@@ -132,7 +132,7 @@ func TestPermissionsOfTheDocumentAreEnough(t *testing.T) {
 
 	var mu sync.Mutex
 	var violations []string
-	node := func(id string, h func(context.Context, *cluster.Msg[note]) error) *cluster.Node {
+	node := func(id string, h func(context.Context, *cluster.Msg[note]) error) (*cluster.Node, *nats.Conn) {
 		nc, err := cluster.Dial(bounded(t), srv.URL(), nats.UserInfo(id, "pw"), nats.CustomInboxPrefix("_INBOX_"+id),
 			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 				mu.Lock()
@@ -155,7 +155,7 @@ func TestPermissionsOfTheDocumentAreEnough(t *testing.T) {
 		if err := n.Join(bounded(t)); err != nil {
 			t.Fatal(err)
 		}
-		return n
+		return n, nc
 	}
 	got := make(chan string, 100)
 	take := func(id string) func(context.Context, *cluster.Msg[note]) error {
@@ -167,7 +167,8 @@ func TestPermissionsOfTheDocumentAreEnough(t *testing.T) {
 			return nil
 		}
 	}
-	one, two := node("orders-1", take("1")), node("orders-2", take("2"))
+	one, _ := node("orders-1", take("1"))
+	two, _ := node("orders-2", take("2"))
 	sees(t, one, "both", online("orders-1", "orders-2"))
 	sees(t, two, "both", online("orders-1", "orders-2"))
 	must := func(err error) {
@@ -198,6 +199,20 @@ func TestPermissionsOfTheDocumentAreEnough(t *testing.T) {
 	must(two.DeadLetters().Replay(bounded(t), dead.Seq))
 	receive(t, got, "the replayed one")
 	must(two.DeadLetters().Drop(bounded(t), deadLetters(t, two, "test.note", 1)[0].Seq))
+
+	// One crashes, is declared gone, gets mail and comes back.
+	three, conn := node("orders-3", take("3"))
+	sees(t, one, "orders-3", online("orders-3"))
+	sees(t, two, "orders-3", online("orders-3"))
+	conn.Close()
+	receive(t, three.Done(), "the end of orders-3")
+	sees(t, one, "that orders-3 is gone", offline("orders-3", cluster.ReasonCrashed))
+	must(one.Send(bounded(t), cluster.To("orders-3"), note{"waits"}))
+	three, _ = node("orders-3", take("3"))
+	if m := receive(t, got, "the mail that waited"); m != "3 waits" {
+		t.Errorf("%q", m)
+	}
+	must(three.Leave(bounded(t)))
 	must(two.Leave(bounded(t)))
 	sees(t, one, "that orders-2 left", offline("orders-2", cluster.ReasonLeft))
 	must(one.Leave(bounded(t)))

@@ -3,6 +3,8 @@ package rules
 import (
 	"go/ast"
 	"go/token"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,5 +67,43 @@ func TestWireIsDocumented(t *testing.T) {
 		if !strings.Contains(doc, "`"+name+"`") {
 			t.Errorf("docs/wire.md does not mention `%s`", name)
 		}
+	}
+}
+
+// TestJSONOfTheWireIsDocumented: docs/wire.md has every field of what travels
+// as JSON.
+func TestJSONOfTheWireIsDocumented(t *testing.T) {
+	doc := read(t, "docs/wire.md")
+	want := []string{"record", "beat", "ping", "pong", "heldAnswer"}
+	for _, f := range files() {
+		if f.test() || f.dir() != "kvregistry" && f.dir() != "routing" {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || !slices.Contains(want, spec.Name.Name) {
+				return true
+			}
+			want = slices.DeleteFunc(want, func(name string) bool { return name == spec.Name.Name })
+			st, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				t.Errorf("%s: %s is no struct", at(spec.Pos()), spec.Name.Name)
+				return true
+			}
+			for _, field := range st.Fields.List {
+				if field.Tag == nil {
+					t.Errorf("%s: a field without its name in JSON", at(field.Pos()))
+					continue
+				}
+				name, _, _ := strings.Cut(reflect.StructTag(strings.Trim(field.Tag.Value, "`")).Get("json"), ",")
+				if !strings.Contains(doc, "`"+name+"`") && !strings.Contains(doc, `"`+name+`"`) {
+					t.Errorf("%s: docs/wire.md does not mention the field %s of %s", at(field.Pos()), name, spec.Name.Name)
+				}
+			}
+			return true
+		})
+	}
+	if len(want) > 0 {
+		t.Errorf("not found: %v", want)
 	}
 }
