@@ -368,6 +368,25 @@ func TestForeignVersionIsNotHandled(t *testing.T) {
 	})
 }
 
+// A node may crash between storing a letter and ending the message: the second
+// one that tries leaves one letter.
+func TestDeadLetterIsStoredOnce(t *testing.T) {
+	w := newTown(t)
+	r := w.node("n1", handling(func(context.Context, *Msg[Raw]) (Raw, error) { return Raw{}, Permanent(errors.New("no")) }, "k"))
+	w.open()
+	first := &nats.Msg{Subject: "catga.c.dead.k", Header: nats.Header{wire.HeaderMsgID: {"WORK-1"}}}
+	if _, err := r.js.PublishMsg(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Send(t.Context(), Any(), text("k", ""), SendOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.idle()
+	if n := len(letters(t, r, "k")); n != 1 {
+		t.Errorf("%d letters", n)
+	}
+}
+
 // A message right at the limit of the server does not fit into the dead letters
 // with what is said of it: its end is cut, and the letter says so.
 func TestLetterAtTheLimitIsCut(t *testing.T) {

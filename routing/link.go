@@ -170,10 +170,14 @@ func (r *Router) restore(ctx context.Context, reconnected bool) {
 	if r.observes() {
 		return
 	}
+	if !reconnected {
+		for _, p := range r.pullers() {
+			p.wake(lookAgain)
+		}
+		return
+	}
 	for _, p := range r.pullers() {
-		p.wake(reconnected)
+		p.wake(newConnection)
 	}
-	if reconnected {
-		r.releaseAfterReconnect()
-	}
+	r.releaseAfterReconnect()
 }

@@ -14,13 +14,18 @@ import (
 )
 
 const (
-	// orderExpires is how long an order for messages waits at the server. It is
-	// shorter than it takes to tell that a node hangs (5 s): such a node keeps
+	// orderExpires is how long an order for shared work waits at the server. It
+	// is shorter than it takes to tell that a node hangs (5 s): such a node keeps
 	// its orders, and what it had would be handed back into its hands.
 	orderExpires = 4 * time.Second
-	// orderSilence is when an order of which nothing was heard, not even that it
-	// expired, is taken to be lost.
+	// orderSilence is when an order for work of which nothing was heard, not even
+	// that it expired, is taken to be lost.
 	orderSilence = orderExpires + 3*time.Second
+	// Nobody else waits for what is in a mailbox: its orders can stand for long,
+	// which is less for the servers to agree on, and heartbeats say that they do.
+	mailExpires   = 30 * time.Second
+	mailHeartbeat = 3 * time.Second
+	mailSilence   = 2*mailHeartbeat + time.Second
 	// patience is how many orders in a row go unheard before somebody looks
 	// whether the consumer is there.
 	patience = 3
@@ -53,7 +58,7 @@ type puller struct {
 
 	msgs  chan *nats.Msg
 	freed chan struct{}      // a slot came free
-	woken chan bool          // the link was looked after; true: a new connection
+	woken chan wake          // the link or the consumer was looked after
 	asks  chan chan []uint64 // what is in hand, in order with the arrivals
 	stop  chan struct{}      // drain: no more orders
 	once  sync.Once
@@ -85,7 +90,7 @@ type puller struct {
 func (r *Router) newPuller(stream, consumer, prefix string, config func() jetstream.ConsumerConfig, kinds ...*kind) *puller {
 	p := &puller{
 		r: r, stream: stream, consumer: consumer, prefix: prefix, config: config, kinds: kinds,
-		freed: make(chan struct{}, 1), woken: make(chan bool, 1), asks: make(chan chan []uint64),
+		freed: make(chan struct{}, 1), woken: make(chan wake, 1), asks: make(chan chan []uint64),
 		stop: make(chan struct{}), done: make(chan struct{}),
 		orders: map[uint64]int{}, held: map[uint64]*delivery{}, retrying: map[uint64]time.Time{},
 		pause: newPause(),
@@ -111,7 +116,7 @@ func (p *puller) run(ctx context.Context) {
 	}()
 	p.resubscribe()
 	p.running.Store(true)
-	timer := time.NewTimer(orderSilence)
+	timer := time.NewTimer(p.silence())
 	defer timer.Stop()
 	for {
 		p.orderMore(timer)
@@ -125,11 +130,13 @@ func (p *puller) run(ctx context.Context) {
 			p.receive(m)
 			p.drainArrived()
 		case <-p.freed:
-		case reconnected := <-p.woken:
-			if reconnected {
+		case why := <-p.woken:
+			switch why {
+			case newConnection:
 				p.resubscribe()
+			case newConsumer:
+				p.forgetOrders()
 			}
-			p.forgetOrders()
 			p.resume = time.Time{}
 		case answer := <-p.asks:
 			// What arrived before the question is in the answer.
@@ -212,6 +219,9 @@ func (p *puller) orderMore(timer *time.Timer) {
 	}
 	p.order++
 	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, orderExpires)
+	if p.mixed {
+		request = fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, n, mailExpires, mailHeartbeat)
+	}
 	err := p.r.nc.PublishMsg(&nats.Msg{
 		Subject: "$JS.API.CONSUMER.MSG.NEXT." + p.stream + "." + p.consumer,
 		Reply:   p.inbox() + strconv.FormatUint(p.order, 10),
@@ -224,7 +234,7 @@ func (p *puller) orderMore(timer *time.Timer) {
 	}
 	if p.ordered == 0 {
 		p.heard = time.Now()
-		timer.Reset(orderSilence)
+		timer.Reset(p.silence())
 	}
 	p.orders[p.order] = n
 	p.ordered += n
@@ -237,14 +247,22 @@ func (p *puller) later() { p.resume = time.Now().Add(p.pause.next()) }
 // look again.
 func (p *puller) checkSilence() time.Duration {
 	if p.ordered == 0 {
-		return orderSilence
+		return p.silence()
 	}
-	if rest := orderSilence - time.Since(p.heard); rest > 0 {
+	if rest := p.silence() - time.Since(p.heard); rest > 0 {
 		return rest
 	}
 	p.r.log.Warn("a consumer is silent", "stream", p.stream, "consumer", p.consumer)
 	p.forgetOrders()
 	p.r.miss()
+	return p.silence()
+}
+
+// silence is how long a consumer with orders may say nothing.
+func (p *puller) silence() time.Duration {
+	if p.mixed {
+		return mailSilence
+	}
 	return orderSilence
 }
 
@@ -292,8 +310,8 @@ func (p *puller) status(m *nats.Msg, status string) {
 	if status != "503" {
 		p.unheard = 0
 	}
-	if number <= p.voided {
-		return
+	if status == "100" || number <= p.voided {
+		return // an order that still stands, or is settled
 	}
 	text := m.Header.Get(textHeader)
 	settle := func(rest int) {
@@ -449,7 +467,7 @@ func (p *puller) provisioned(info *jetstream.ConsumerInfo) {
 	p.last = max(p.last, info.Delivered.Stream)
 	p.mu.Unlock()
 	if another {
-		p.wake(false)
+		p.wake(newConsumer)
 	}
 }
 
@@ -512,20 +530,24 @@ func (p *puller) slotFreed() {
 	}
 }
 
-// wake makes the loop order anew.
-func (p *puller) wake(reconnected bool) {
-	select {
-	case p.woken <- reconnected:
-	default:
-		if reconnected { // the earlier word may have been the weaker one
-			select {
-			case <-p.woken:
-			default:
-			}
-			select {
-			case p.woken <- true:
-			default:
-			}
+// wake says why the loop should look again.
+type wake int
+
+const (
+	lookAgain     wake = iota // what was missing is there; standing orders stand
+	newConsumer               // the orders are gone with the old one
+	newConnection             // the orders are gone, as soon as nobody listens to their subject
+)
+
+// wake makes the loop look again. Of several words that it has not heard yet the
+// strongest counts.
+func (p *puller) wake(why wake) {
+	for {
+		select {
+		case p.woken <- why:
+			return
+		case earlier := <-p.woken:
+			why = max(why, earlier)
 		}
 	}
 }

@@ -175,7 +175,7 @@ func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 	r.mu.Unlock()
 	if again {
 		for _, p := range r.pullers() {
-			p.wake(true) // the reply subject of orders has the incarnation
+			p.wake(newConnection) // the reply subject of orders has the incarnation
 		}
 		return nil
 	}
