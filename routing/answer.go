@@ -75,15 +75,16 @@ func errorAnswer(reply string, code int, text string) *nats.Msg {
 // and never nothing.
 func headerLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
-	if len(line) > maxErrorHeader {
-		line = strings.ToValidUTF8(line[:maxErrorHeader], "")
-	}
-	line = strings.TrimSpace(strings.Map(func(r rune) rune {
+	line = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, line))
+	}, strings.ToValidUTF8(line, "?"))
+	if len(line) > maxErrorHeader {
+		line = strings.ToValidUTF8(line[:maxErrorHeader], "") // half a rune at the end
+	}
+	line = strings.TrimSpace(line)
 	if line == "" {
 		return "error"
 	}

@@ -578,6 +578,7 @@ func FuzzErrorAnswer(f *testing.F) {
 	f.Add(0, "two\nlines")
 	f.Add(-1, strings.Repeat("é", 600))
 	f.Add(404, " \x00 ")
+	f.Add(500, strings.Repeat("\xff", 300)) // once grew beyond the limit as replacement runes
 	f.Fuzz(func(t *testing.T, code int, text string) {
 		m := failureAnswer("r", &HandlerError{Code: code, Message: text})
 		line := m.Header.Get(wire.HeaderError)
