@@ -27,7 +27,6 @@ const (
 	dialLimit     = 5 * time.Second
 	formLimit     = time.Minute
 	cleanLimit    = 10 * time.Second
-	settleTime    = 50 * time.Millisecond // without news of a stopped worker: all that it had sent is here
 )
 
 // job is one run.
@@ -72,6 +71,13 @@ func (j *job) run(ctx context.Context) (res *result, err error) {
 	cluster.Handle(node, func(_ context.Context, m *cluster.Msg[taskCounted]) error {
 		if t.count(m.Body, m.From, time.Now()) {
 			j.bar.step()
+		}
+		return nil
+	})
+	cluster.Handle(node, func(ctx context.Context, _ *cluster.Msg[lastNews]) error {
+		select {
+		case t.news <- struct{}{}:
+		case <-ctx.Done():
 		}
 		return nil
 	})
@@ -161,7 +167,7 @@ func (j *job) killSome(ctx context.Context, node *cluster.Node, t *tally, worker
 		return 0, context.Cause(ctx)
 	}
 	victims := workers.ids[:j.kill]
-	if err := j.catch(ctx, t, workers, victims); err != nil {
+	if err := j.catch(ctx, node, t, workers, victims); err != nil {
 		return 0, err
 	}
 	start := time.Now()
@@ -182,40 +188,33 @@ func (j *job) killSome(ctx context.Context, node *cluster.Node, t *tally, worker
 
 // catch returns at a moment when every victim has work in hand. What a running
 // worker has in hand may be done a moment later, and its results may be on
-// their way: so it is stopped, and looked at again when nothing of it has come
-// in for a while.
-func (j *job) catch(ctx context.Context, t *tally, workers *workers, victims []string) error {
+// their way: so it is stopped, and looked at again when a message that was sent
+// after its last one has arrived.
+func (j *job) catch(ctx context.Context, node *cluster.Node, t *tally, workers *workers, victims []string) error {
 	poll := time.NewTicker(200 * time.Microsecond)
 	defer poll.Stop()
-	next := func() error {
-		select {
-		case <-poll.C:
-			return nil
-		case <-t.done:
-			return errors.New("the victim had no work in hand after half-time: use more files")
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 	for {
 		for slices.Contains(t.inHand(victims), 0) {
-			if err := next(); err != nil {
-				return err
+			select {
+			case <-poll.C:
+			case <-t.done:
+				return errors.New("the victim had no work in hand after half-time: use more files")
+			case <-ctx.Done():
+				return context.Cause(ctx)
 			}
 		}
 		if err := workers.freeze(victims, true); err != nil {
 			return err
 		}
-		hands, since := t.inHand(victims), time.Now()
-		for time.Since(since) < settleTime {
-			if err := next(); err != nil {
-				return err
-			}
-			if now := t.inHand(victims); !slices.Equal(now, hands) {
-				hands, since = now, time.Now()
-			}
+		if err := node.Send(ctx, cluster.To(coordinatorID), lastNews{}); err != nil {
+			return err
 		}
-		if !slices.Contains(hands, 0) {
+		select {
+		case <-t.news:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if !slices.Contains(t.inHand(victims), 0) {
 			return nil
 		}
 		if err := workers.freeze(victims, false); err != nil {

@@ -23,3 +23,9 @@ type taskCounted struct {
 }
 
 func (taskCounted) Kind() string { return "wordcount.counted" }
+
+// lastNews is sent by the coordinator to itself: what was stored before it has
+// arrived when it does.
+type lastNews struct{}
+
+func (lastNews) Kind() string { return "wordcount.news" }

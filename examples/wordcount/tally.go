@@ -20,6 +20,7 @@ type tally struct {
 	half        chan struct{} // closed when half of the files are counted
 	done        chan struct{} // closed when all are, or one could not be
 	failed      error
+	news        chan struct{} // a lastNews has arrived
 
 	killed  time.Time
 	victims map[string]bool
@@ -37,7 +38,7 @@ func newTally(files int) *tally {
 	return &tally{
 		counted: make([]bool, files), by: make([]string, files), left: files,
 		perNode: map[string]*nodeFigures{}, hand: map[string]int{},
-		half: make(chan struct{}), done: make(chan struct{}),
+		half: make(chan struct{}), done: make(chan struct{}), news: make(chan struct{}),
 	}
 }
 
