@@ -115,8 +115,23 @@ func (r *Router) provisionConsumers(ctx context.Context) error {
 // existing one only the filters of the node's own are brought up to date;
 // everything else is the operator's.
 func (r *Router) ensureConsumer(ctx context.Context, p *puller) error {
-	cfg := p.config()
 	var info *jetstream.ConsumerInfo
+	if p.wasMade() {
+		// A look is enough as a rule, and costs the servers no agreement: after a
+		// restart every node of the cluster is here.
+		err := r.api(ctx, "$JS.API.CONSUMER.INFO."+p.stream+"."+p.consumer, func(ctx context.Context) (err error) {
+			info, err = r.consumerInfo(ctx, p.stream, p.consumer)
+			return err
+		})
+		if err == nil {
+			p.provisioned(info)
+			return nil
+		}
+		if !isNotFound(err) {
+			return fmt.Errorf("consumer %s of stream %s: %w", p.consumer, p.stream, err)
+		}
+	}
+	cfg := p.config()
 	err := r.api(ctx, "$JS.API.CONSUMER.CREATE."+p.stream+"."+p.consumer, func(ctx context.Context) error {
 		c, err := r.js.CreateConsumer(ctx, p.stream, cfg)
 		if err == nil {

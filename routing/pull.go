@@ -174,12 +174,8 @@ func (p *puller) resubscribe() {
 // inbox is the subject of the current epoch's orders up to their number. It has
 // more tokens than the subject of a call's answer, which it is beside.
 func (p *puller) inbox() string {
-	tag := "w"
-	if p.mixed {
-		tag = "n"
-	}
-	return p.r.cluster.InboxPrefix(p.r.id, p.r.currentIncarnation()) + "pull." + tag + "." + p.stream + "." +
-		strings.ReplaceAll(p.consumer, ":", "_") + "." + strconv.FormatUint(p.epoch, 10) + "."
+	return p.r.cluster.InboxPrefix(p.r.id, p.r.currentIncarnation()) + "pull." +
+		p.stream + "." + p.consumer + "." + strconv.FormatUint(p.epoch, 10) + "."
 }
 
 func (p *puller) forgetOrders() {
@@ -277,6 +273,9 @@ func (p *puller) receive(m *nats.Msg) {
 		}
 	}
 	ack, err := parseAck(m.Reply)
+	if err == nil && (ack.consumer != p.consumer || ack.stream != p.stream) {
+		err = fmt.Errorf("it is of consumer %s of stream %s", ack.consumer, ack.stream)
+	}
 	if err != nil {
 		p.r.log.Error("a delivery cannot be read", "stream", p.stream, "consumer", p.consumer, "err", err)
 		return
@@ -469,6 +468,13 @@ func (p *puller) provisioned(info *jetstream.ConsumerInfo) {
 	if another {
 		p.wake(newConsumer)
 	}
+}
+
+// wasMade reports whether the consumer has been there in this life.
+func (p *puller) wasMade() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.made.IsZero()
 }
 
 // resumeFrom is the sequence from which a consumer that is made anew has to

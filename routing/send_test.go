@@ -112,6 +112,34 @@ func TestSendReachesItsTarget(t *testing.T) {
 	}
 }
 
+// Kinds whose names become alike where a dot is not allowed stay apart.
+func TestKindsThatLookAlikeStayApart(t *testing.T) {
+	w := newTown(t)
+	kinds := []string{"a.b", "a_b", "a-b", "a.b.c", "a"}
+	boxes := map[string]*inbox{}
+	r := w.node("n1", func(r *Router) {
+		for _, k := range kinds {
+			boxes[k] = newInbox(t)
+			r.Handle(k, boxes[k].handle, HandleOptions{})
+		}
+	})
+	w.open()
+	for _, k := range kinds {
+		for _, to := range []Target{Any(), To("n1"), All()} {
+			if err := r.Send(t.Context(), to, text(k, k), SendOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if m := boxes[k].next(); m.Body.Name != k || string(m.Body.Data) != k {
+				t.Errorf("%s got %q", k, m.Body.Name)
+			}
+		}
+	}
+	w.idle()
+	for _, b := range boxes {
+		b.nothing()
+	}
+}
+
 func TestSendRefusesWhatNobodyWouldHandle(t *testing.T) {
 	w := newTown(t)
 	n1 := w.node("n1", handling(newInbox(t).handle, "greet"))
