@@ -46,9 +46,9 @@ func checkName(what, s string) error {
 }
 
 // CheckKind reports why kind cannot be the kind of a message. A kind is made
-// of dot-separated tokens of A-Z a-z 0-9 _ -, starts and ends with a letter or
-// digit, and contains no "--", because that is what a dot becomes where dots
-// are refused (see Dashed).
+// of dot-separated tokens of A-Z a-z 0-9 _ - that start and end with a letter
+// or digit, and contains no "--", because that is what a dot becomes where dots
+// are refused (see Dashed): "a-.b" and "a.-b" would become the same.
 func CheckKind(kind string) error {
 	const hint = "use dot-separated tokens of A-Z a-z 0-9 _ -, such as order.place"
 	switch {
@@ -71,9 +71,9 @@ func CheckKind(kind string) error {
 				return fmt.Errorf("kind %q contains %q: %s", kind, r, hint)
 			}
 		}
-	}
-	if !isAlnum(kind[0]) || !isAlnum(kind[len(kind)-1]) {
-		return fmt.Errorf("kind %q must start and end with a letter or digit: %s", kind, hint)
+		if !isAlnum(token[0]) || !isAlnum(token[len(token)-1]) {
+			return fmt.Errorf("kind %q: %q must start and end with a letter or digit: %s", kind, token, hint)
+		}
 	}
 	return nil
 }
