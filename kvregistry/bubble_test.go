@@ -200,6 +200,8 @@ func TestRecordDeletedOrOverwrittenByHandComesBack(t *testing.T) {
 			}
 			begin := time.Now()
 			// Whole again: a's record is a newer one, and so is b's where all was lost.
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
 			err := b.Wait(ctx, func(v View) bool {
 				m, _ := v.Member("a")
 				own, _ := v.Member("b")
@@ -207,7 +209,7 @@ func TestRecordDeletedOrOverwrittenByHandComesBack(t *testing.T) {
 				return m.Revision > before.Revision && whole && !v.Stale
 			})
 			if err != nil {
-				t.Fatal(name, err)
+				t.Fatalf("%s: %v: %+v", name, err, b.View())
 			}
 			t.Logf("%s: whole again after %v", name, time.Since(begin))
 			if took := time.Since(begin); took > 2*minBeat {

@@ -433,7 +433,7 @@ func (s *session) read(ctx context.Context, complete uint64, known identity, ful
 	r.id, err = s.store.identify(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s.log.Warn("the registry's bucket is gone, making it again")
-		if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision); err != nil {
+		if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision, complete); err != nil {
 			return r, err
 		}
 		r.id, err = s.store.identify(ctx)

@@ -79,7 +79,7 @@ func (s *session) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision); err != nil {
+	if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision, 0); err != nil {
 		return err
 	}
 	if err := s.follow(ctx); err != nil {

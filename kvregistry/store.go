@@ -78,8 +78,9 @@ func newStore(nc *nats.Conn, cluster string, log *slog.Logger) (*store, error) {
 	return &store{nc: nc, js: js, cluster: wire.Cluster(cluster), log: log}, nil
 }
 
-// provision makes the buckets, or compares existing ones.
-func (s *store) provision(ctx context.Context, replicas int, noProvision bool) error {
+// provision makes the buckets, or compares existing ones. after is the last
+// revision that this node has seen: those of a new bucket are beyond it.
+func (s *store) provision(ctx context.Context, replicas int, noProvision bool, after uint64) error {
 	records := jetstream.StreamConfig{
 		Name:                   s.cluster.RecordStream(),
 		Description:            "catga: who is in cluster " + string(s.cluster),
@@ -99,7 +100,7 @@ func (s *store) provision(ctx context.Context, replicas int, noProvision bool) e
 		// incarnation is a revision, and a later life must have a greater one.
 		// A store that begins at the milliseconds since 1970 begins beyond
 		// every earlier one.
-		FirstSeq: uint64(max(time.Now().UnixMilli(), 1)),
+		FirstSeq: max(uint64(max(time.Now().UnixMilli(), 1)), after+1),
 	}
 	beats := records
 	beats.Name = s.cluster.BeatStream()
