@@ -31,47 +31,59 @@ const (
 // subscribeCalls opens the subjects of every kind and waits until the server
 // knows of them. Requests are kept, and answered after startCalls.
 func (r *Router) subscribeCalls(ctx context.Context) error {
-	r.calls.mu.Lock()
-	defer r.calls.mu.Unlock()
-	if r.calls.closed {
-		return ErrClosed
+	if err := r.openDispatcher(); err != nil {
+		return err
 	}
-	if r.calls.dispatcher == nil {
-		if len(r.kinds) == 0 {
-			return nil
-		}
-		d := newDispatcher(r)
-		if err := d.subscribe(); err != nil {
-			d.unsubscribe()
-			return err
-		}
-		r.calls.dispatcher = d
-	}
-	// Subscriptions survive a reconnect by themselves, so there is nothing to
-	// make again before a rejoin.
+	// Subscriptions survive a reconnect by themselves, so there is nothing else
+	// to make again before a rejoin.
 	return flush(ctx, r.nc)
 }
 
-// startCalls opens the inbox of an incarnation and begins to answer.
-func (r *Router) startCalls(ctx context.Context, incarnation uint64) error {
+// openDispatcher makes the dispatcher and its subscriptions where there is none.
+func (r *Router) openDispatcher() error {
 	c := &r.calls
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return ErrClosed
 	}
+	if c.dispatcher != nil || len(r.kinds) == 0 {
+		return nil
+	}
+	d := newDispatcher(r)
+	if err := d.subscribe(); err != nil {
+		d.unsubscribe()
+		return err
+	}
+	c.dispatcher = d
+	return nil
+}
+
+// startCalls opens the inbox of an incarnation and begins to answer.
+func (r *Router) startCalls(ctx context.Context, incarnation uint64) error {
+	c := &r.calls
 	prefix := r.cluster.InboxPrefix(r.id, incarnation)
+	var next *replies
 	if in := c.replies.Load(); in == nil || in.base() != prefix {
-		next := newReplies(prefix)
+		next = newReplies(prefix)
 		if err := next.subscribe(ctx, r.nc); err != nil {
 			next.close()
 			return err
 		}
-		if in == nil {
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		if next != nil {
+			next.close()
+		}
+		return ErrClosed
+	}
+	if next != nil {
+		if c.replies.Load() == nil {
 			c.nodes = r.cluster.CallNodePrefix()
 		}
-		c.replies.Store(next)
-		c.retire(in)
+		c.retire(c.replies.Swap(next))
 	}
 	if c.dispatcher != nil {
 		c.dispatcher.start()

@@ -480,6 +480,33 @@ func TestCloseDoesNotWaitForEverForAHandler(t *testing.T) {
 	})
 }
 
+func TestCloseDoesNotWaitForAStartThatHangs(t *testing.T) {
+	w := newTown(t)
+	nc := w.conn(nats.ReconnectWait(time.Hour), nats.ReconnectJitter(0, 0))
+	r := w.nodeOn(nc, Config{Cluster: "c", Node: "a"}, nil)
+	if err := w.mem.Server.DisconnectClientByID(clientID(t, nc)); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "disconnected", func() bool { return !nc.IsConnected() })
+	ctx, cancel := context.WithCancel(t.Context())
+	started := make(chan error, 1)
+	go func() { started <- r.Start(ctx, 1) }()
+	closed := make(chan error, 1)
+	go func() { closed <- r.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Close waits for Start")
+	}
+	cancel()
+	if err := <-started; err == nil {
+		t.Error("started without a connection")
+	}
+}
+
 func TestWatchdogSleepsWhileNothingHappens(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T) {
 		w := newTown(t)
