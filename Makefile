@@ -4,7 +4,8 @@
 
 FUZZTIME ?= 30s
 GOFILES = $(shell git ls-files -co --exclude-standard -- '*.go' ':!:*/testdata/*')
-MODULES = . examples
+# Modules with code of our own; tools has none.
+MODULES = . $(filter-out tools,$(patsubst %/go.mod,%,$(wildcard */go.mod)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
