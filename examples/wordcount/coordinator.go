@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +26,7 @@ const (
 	dialLimit     = 5 * time.Second
 	formLimit     = time.Minute
 	cleanLimit    = 10 * time.Second
+	moveLimit     = 5 * time.Second // for the work of a killed worker
 )
 
 // job is one run.
@@ -65,19 +65,19 @@ func (j *job) run(ctx context.Context) (res *result, err error) {
 		return nil, err
 	}
 	cluster.Handle(node, func(_ context.Context, m *cluster.Msg[taskBegun]) error {
-		t.begun(m.Body.File, m.From)
+		t.begun(m.Body, m.From, time.Now())
 		return nil
 	})
-	cluster.Handle(node, func(_ context.Context, m *cluster.Msg[taskCounted]) error {
-		if t.count(m.Body, m.From, time.Now()) {
-			j.bar.step()
+	cluster.Handle(node, func(ctx context.Context, m *cluster.Msg[taskCounted]) error {
+		if m.Body.File == lastNews {
+			select {
+			case t.news <- struct{}{}:
+			case <-ctx.Done():
+			}
+			return nil
 		}
-		return nil
-	})
-	cluster.Handle(node, func(ctx context.Context, _ *cluster.Msg[lastNews]) error {
-		select {
-		case t.news <- struct{}{}:
-		case <-ctx.Done():
+		if t.count(m.Body, m.From) {
+			j.bar.step()
 		}
 		return nil
 	})
@@ -111,7 +111,7 @@ func (j *job) run(ctx context.Context) (res *result, err error) {
 	work.Go(func() error { return j.sendAll(ctx, node) })
 	if j.kill > 0 {
 		work.Go(func() (err error) {
-			res.lostSeen, err = j.killSome(ctx, node, t, workers)
+			res.lostSeen, err = j.killSome(ctx, work, node, t, workers)
 			return err
 		})
 	}
@@ -158,7 +158,7 @@ func (j *job) sendAll(ctx context.Context, node *cluster.Node) error {
 // killSome kills workers with SIGKILL when half of the files are counted and
 // the victims have work in hand, and returns how long it took until the cluster
 // had seen them all as lost.
-func (j *job) killSome(ctx context.Context, node *cluster.Node, t *tally, workers *workers) (time.Duration, error) {
+func (j *job) killSome(ctx context.Context, work *errgroup.Group, node *cluster.Node, t *tally, workers *workers) (time.Duration, error) {
 	select {
 	case <-t.half:
 	case <-t.done:
@@ -170,11 +170,21 @@ func (j *job) killSome(ctx context.Context, node *cluster.Node, t *tally, worker
 	if err := j.catch(ctx, node, t, workers, victims); err != nil {
 		return 0, err
 	}
-	start := time.Now()
-	t.kill(victims, start)
+	start := t.killed
 	if err := workers.kill(victims); err != nil {
 		return 0, err
 	}
+	work.Go(func() error {
+		moving := time.NewTimer(moveLimit)
+		defer moving.Stop()
+		select {
+		case <-moving.C:
+			t.waive()
+		case <-t.done:
+		case <-ctx.Done():
+		}
+		return nil
+	})
 	err := node.Wait(ctx, func(v cluster.View) bool {
 		for _, id := range victims {
 			if m, _ := v.Member(id); m.State != cluster.Offline {
@@ -186,15 +196,15 @@ func (j *job) killSome(ctx context.Context, node *cluster.Node, t *tally, worker
 	return time.Since(start), err
 }
 
-// catch returns at a moment when every victim has work in hand. What a running
-// worker has in hand may be done a moment later, and its results may be on
-// their way: so it is stopped, and looked at again when a message that was sent
-// after its last one has arrived.
+// catch stops the victims at a moment when every one of them has work in hand.
+// What a running worker has in hand may be done a moment later: so it is
+// stopped, and looked at when a message that was sent after its last one has
+// arrived.
 func (j *job) catch(ctx context.Context, node *cluster.Node, t *tally, workers *workers, victims []string) error {
 	poll := time.NewTicker(200 * time.Microsecond)
 	defer poll.Stop()
 	for {
-		for slices.Contains(t.inHand(victims), 0) {
+		for t.idle(victims) {
 			select {
 			case <-poll.C:
 			case <-t.done:
@@ -206,7 +216,7 @@ func (j *job) catch(ctx context.Context, node *cluster.Node, t *tally, workers *
 		if err := workers.freeze(victims, true); err != nil {
 			return err
 		}
-		if err := node.Send(ctx, cluster.To(coordinatorID), lastNews{}); err != nil {
+		if err := node.Send(ctx, cluster.To(coordinatorID), taskCounted{File: lastNews}); err != nil {
 			return err
 		}
 		select {
@@ -214,7 +224,7 @@ func (j *job) catch(ctx context.Context, node *cluster.Node, t *tally, workers *
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if !slices.Contains(t.inHand(victims), 0) {
+		if t.hold(victims, time.Now()) {
 			return nil
 		}
 		if err := workers.freeze(victims, false); err != nil {

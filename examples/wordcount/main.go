@@ -104,7 +104,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	} else {
 		err = writeTable(stdout, r, res, plainSeconds)
 	}
-	return errors.Join(err, r.check(plain, res.tally.moved))
+	return errors.Join(err, r.check(plain))
 }
 
 // find returns the files below dir, by default below the source of Go.

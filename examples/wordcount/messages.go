@@ -8,9 +8,10 @@ type countTask struct {
 
 func (countTask) Kind() string { return "wordcount.count" }
 
-// taskBegun tells the coordinator what a worker has in hand. It is sent at most
-// once: nothing rests on it but the choice of the moment to kill.
-type taskBegun struct{ File int }
+// taskBegun tells the coordinator what a worker has in hand. For a first
+// delivery it is sent at most once: nothing rests on it but the choice of the
+// moment to kill. For a later one it is stored: it shows that work has moved.
+type taskBegun struct{ File, Attempt int }
 
 func (taskBegun) Kind() string { return "wordcount.begun" }
 
@@ -18,14 +19,11 @@ func (taskBegun) Kind() string { return "wordcount.begun" }
 type taskCounted struct {
 	File    int
 	Figures figures
-	Attempt int    // how often the task had been delivered
 	Err     string // why the file could not be read
 }
 
 func (taskCounted) Kind() string { return "wordcount.counted" }
 
-// lastNews is sent by the coordinator to itself: what was stored before it has
-// arrived when it does.
-type lastNews struct{}
-
-func (lastNews) Kind() string { return "wordcount.news" }
+// lastNews, as the file of a taskCounted, comes from the coordinator itself:
+// results that were stored before it are handled when it is.
+const lastNews = -1

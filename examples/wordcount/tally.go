@@ -11,21 +11,23 @@ import (
 type tally struct {
 	mu          sync.Mutex
 	counted     []bool
-	by          []string       // who has the file in hand, or had it last
-	hand        map[string]int // how many files each node has in hand
-	left        int
+	left        int // files that nobody has counted
 	total       figures
 	perNode     map[string]*nodeFigures
-	redelivered int
-	half        chan struct{} // closed when half of the files are counted
-	done        chan struct{} // closed when all are, or one could not be
-	failed      error
-	news        chan struct{} // a lastNews has arrived
+	redelivered int                     // deliveries after the first of a task
+	hand        map[string]map[int]bool // what each node has begun and nobody has counted
 
 	killed  time.Time
 	victims map[string]bool
-	moved   int           // files that others counted after a victim had them
-	movedIn time.Duration // when the last one was, after the kill
+	held    map[int]bool  // what the victims had in hand and nobody has begun again or counted
+	waived  bool          // nothing needs to move any more
+	moved   int           // tasks begun again by others after the kill
+	movedIn time.Duration // when the last of them was, after the kill
+
+	half   chan struct{} // closed when half of the files are counted
+	done   chan struct{} // closed when all are and what was held has moved, or one could not be read
+	failed error
+	news   chan struct{} // a lastNews has arrived
 }
 
 // nodeFigures are one worker's part.
@@ -36,37 +38,43 @@ type nodeFigures struct {
 
 func newTally(files int) *tally {
 	return &tally{
-		counted: make([]bool, files), by: make([]string, files), left: files,
-		perNode: map[string]*nodeFigures{}, hand: map[string]int{},
+		counted: make([]bool, files), left: files,
+		perNode: map[string]*nodeFigures{}, hand: map[string]map[int]bool{},
 		half: make(chan struct{}), done: make(chan struct{}), news: make(chan struct{}),
 	}
 }
 
-// begun notes that node has file in hand.
-func (t *tally) begun(file int, node string) {
+// begun notes that node has a task in hand.
+func (t *tally) begun(b taskBegun, node string, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if file < 0 || file >= len(t.by) || t.counted[file] {
+	if b.File < 0 || b.File >= len(t.counted) || t.over() {
 		return
 	}
-	t.letGo(file)
-	t.by[file] = node
-	t.hand[node]++
-}
-
-// letGo notes that nobody has file in hand any more.
-func (t *tally) letGo(file int) {
-	if node := t.by[file]; node != "" {
-		t.hand[node]--
-		t.by[file] = ""
+	if b.Attempt > 1 {
+		t.redelivered++
+		t.node(node).Redelivered++
+		if t.victims != nil && !t.victims[node] {
+			delete(t.held, b.File)
+			t.moved++
+			t.movedIn = now.Sub(t.killed)
+			t.finish()
+		}
 	}
+	if t.counted[b.File] {
+		return
+	}
+	if t.hand[node] == nil {
+		t.hand[node] = map[int]bool{}
+	}
+	t.hand[node][b.File] = true
 }
 
 // count adds a result and tells whether it is the first one for its file.
-func (t *tally) count(r taskCounted, node string, now time.Time) (first bool) {
+func (t *tally) count(r taskCounted, node string) (first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r.File < 0 || r.File >= len(t.counted) || t.counted[r.File] || t.failed != nil {
+	if r.File < 0 || r.File >= len(t.counted) || t.counted[r.File] || t.over() {
 		return false
 	}
 	if r.Err != "" {
@@ -75,51 +83,88 @@ func (t *tally) count(r taskCounted, node string, now time.Time) (first bool) {
 		return true
 	}
 	t.counted[r.File] = true
-	t.letGo(r.File)
+	for _, files := range t.hand {
+		delete(files, r.File)
+	}
+	delete(t.held, r.File)
 	t.total.add(r.Figures)
-	n := t.perNode[node]
-	if n == nil {
-		n = &nodeFigures{}
-		t.perNode[node] = n
-	}
-	n.add(r.Figures)
-	if r.Attempt > 1 {
-		t.redelivered++
-		n.Redelivered++
-		if t.victims != nil && !t.victims[node] {
-			t.moved++
-			t.movedIn = now.Sub(t.killed)
-		}
-	}
+	t.node(node).add(r.Figures)
 	t.left--
 	if t.left == len(t.counted)/2 {
 		close(t.half)
 	}
-	if t.left == 0 {
-		close(t.done)
-	}
+	t.finish()
 	return true
 }
 
-// inHand returns how many files each of nodes has begun and not finished.
-func (t *tally) inHand(nodes []string) []int {
+// over tells whether done is closed; t.mu is held.
+func (t *tally) over() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// finish closes done if nothing is left to do; t.mu is held.
+func (t *tally) finish() {
+	moved := t.victims == nil || t.waived || t.moved > 0 && len(t.held) == 0
+	if t.left == 0 && moved {
+		close(t.done)
+	}
+}
+
+// waive ends the wait for what the victims had: it has taken too long, or there
+// was nothing in truth.
+func (t *tally) waive() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := make([]int, len(nodes))
-	for i, node := range nodes {
-		n[i] = t.hand[node]
+	if t.over() {
+		return
+	}
+	t.waived = true
+	t.movedIn = time.Since(t.killed)
+	t.finish()
+}
+
+func (t *tally) node(id string) *nodeFigures {
+	n := t.perNode[id]
+	if n == nil {
+		n = &nodeFigures{}
+		t.perNode[id] = n
 	}
 	return n
 }
 
-// kill notes that the victims are killed now: what is delivered again from here
-// on is what they had in hand.
-func (t *tally) kill(victims []string, now time.Time) {
+// idle tells whether one of nodes has nothing in hand.
+func (t *tally) idle(nodes []string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range nodes {
+		if len(t.hand[id]) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// hold notes what the victims, which are stopped, have in hand: it must move
+// when they are killed, but for what they turn out to have done. It is false,
+// and nothing is noted, if one of them has nothing.
+func (t *tally) hold(victims []string, now time.Time) bool {
+	if t.idle(victims) {
+		return false
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.killed = now
-	t.victims = map[string]bool{}
-	for _, v := range victims {
-		t.victims[v] = true
+	t.held, t.victims = map[int]bool{}, map[string]bool{}
+	for _, id := range victims {
+		t.victims[id] = true
+		for file := range t.hand[id] {
+			t.held[file] = true
+		}
 	}
+	return true
 }

@@ -33,8 +33,13 @@ func runWorker(ctx context.Context, url, clusterName, id string, stdin io.Reader
 		return err
 	}
 	cluster.Handle(node, func(ctx context.Context, m *cluster.Msg[countTask]) error {
-		_ = node.Send(ctx, cluster.To(coordinatorID), taskBegun{m.Body.File}, cluster.AtMostOnce())
-		done := taskCounted{File: m.Body.File, Attempt: m.Attempt}
+		begun := taskBegun{File: m.Body.File, Attempt: m.Attempt}
+		if m.Attempt == 1 {
+			_ = node.Send(ctx, cluster.To(coordinatorID), begun, cluster.AtMostOnce())
+		} else if err := node.Send(ctx, cluster.To(coordinatorID), begun); err != nil {
+			return err
+		}
+		done := taskCounted{File: m.Body.File}
 		var err error
 		if done.Figures, err = countFile(m.Body.Path); err != nil {
 			done.Err = err.Error()
