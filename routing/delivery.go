@@ -41,6 +41,7 @@ type delivery struct {
 	began   time.Time // of the handler; zero while it waits for a slot
 	overdue bool      // its time limit has been reported
 	void    bool      // the stream it came from is no more: it has no answer
+	back    bool      // it is being handed back: the next copy is another attempt
 }
 
 // finish answers a delivery. What cannot be sent now is sent when the

@@ -46,10 +46,11 @@ func (l *link) answer(d *delivery, body []byte) {
 
 // send reports whether the answer needs no further care.
 func (l *link) send(d *delivery, body []byte) bool {
-	if d.p.isVoid(d) {
+	if !d.p.letGo(d, body[0] == ackNak[0]) {
 		return true
 	}
 	if err := d.p.r.nc.Publish(d.msg.Reply, body); err != nil {
+		d.p.keep(d)
 		return false
 	}
 	d.p.forget(d)

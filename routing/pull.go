@@ -364,7 +364,7 @@ func (p *puller) take(d *delivery) bool {
 	defer p.mu.Unlock()
 	p.last = max(p.last, d.ack.seq)
 	delete(p.retrying, d.ack.seq)
-	if p.held[d.ack.seq] != nil {
+	if old := p.held[d.ack.seq]; old != nil && !old.back {
 		return false
 	}
 	p.held[d.ack.seq] = d
@@ -391,11 +391,21 @@ func (p *puller) retryAt(d *delivery, at time.Time) {
 	p.mu.Unlock()
 }
 
-// isVoid reports whether the delivery's stream is no more.
-func (p *puller) isVoid(d *delivery) bool {
+// letGo prepares the answer of a delivery, and is false for one that has none,
+// because its stream is no more. A message that is handed back may return before
+// the hand-back is noted here.
+func (p *puller) letGo(d *delivery, back bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return d.void
+	d.back = back
+	return !d.void
+}
+
+// keep takes letGo back: the answer could not be sent.
+func (p *puller) keep(d *delivery) {
+	p.mu.Lock()
+	d.back = false
+	p.mu.Unlock()
 }
 
 // inHand is every sequence that this node answers for.
