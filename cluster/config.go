@@ -69,7 +69,7 @@ func (cfg Config) check() (Config, error) {
 	problem(wire.CheckNode(cfg.Node))
 	for i, mw := range cfg.Middleware {
 		if mw == nil {
-			problem(fmt.Errorf("Middleware[%d] is nil", i))
+			problem(fmt.Errorf("middleware %d is nil", i))
 		}
 	}
 	if cfg.Log == nil {

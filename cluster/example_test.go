@@ -287,15 +287,18 @@ func ExampleNode_Watch() {
 	defer d.end()
 	a, b := d.join("a", nil), d.join("b", nil)
 	sees(d.ctx, a, "b")
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for ev := range a.Watch(d.ctx) {
 		fmt.Println(ev)
-		switch {
-		case ev.Kind == cluster.Synced: // everybody who was there has been told
-			go b.Leave(d.ctx)
-		case ev.Kind == cluster.Left:
+		switch ev.Kind {
+		case cluster.Synced: // everybody who was there has been told
+			wg.Go(func() { _ = b.SetMetadata(d.ctx, map[string]string{"zone": "eu"}) })
+		case cluster.Updated:
+			fmt.Println("zone", ev.Member.Metadata["zone"])
+			wg.Go(func() { _ = b.Close() })
+		case cluster.Left:
 			return
-		case ev.Kind == cluster.Updated:
-			fmt.Println("it is", ev.Member.State)
 		}
 	}
 	// Output:
@@ -303,7 +306,7 @@ func ExampleNode_Watch() {
 	// Joined b
 	// Synced
 	// Updated b
-	// it is draining
+	// zone eu
 	// Left b
 }
 

@@ -177,8 +177,7 @@ func (n *Node) start(ctx context.Context, reg *kvregistry.Registry) error {
 	if closed {
 		err = ErrClosed
 	}
-	n.end(reg, err)
-	return err
+	return errors.Join(err, n.end(reg, err))
 }
 
 // run follows the registry for as long as the node lives: it starts the router
@@ -205,7 +204,8 @@ func (n *Node) run(ctx context.Context, reg *kvregistry.Registry, incarnation ui
 			}
 			n.mu.Unlock()
 			if ours {
-				n.end(reg, reg.Err())
+				// What ended the registry is told by Err; closing the rest adds nothing.
+				_ = n.end(reg, reg.Err())
 			}
 			return
 		}

@@ -43,7 +43,7 @@ func TestNewReportsEveryProblem(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"connection is nil", "cluster name is empty", `"a b"`, "Middleware[0]"} {
+	for _, want := range []string{"connection is nil", "cluster name is empty", `"a b"`, "middleware 0"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %q", want, err)
 		}

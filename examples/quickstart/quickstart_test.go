@@ -71,7 +71,9 @@ func TestTwoTerminals(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := free.Addr().String()
-	free.Close()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
 
 	_, one := start(t, addr, "n1")
 	await(t, one, "Joined n1", "Synced")

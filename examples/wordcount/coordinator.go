@@ -293,9 +293,9 @@ func (j *job) startWorkers(url string, fail context.CancelCauseFunc) (*workers, 
 		w.procs[id] = cmd
 		w.stdins = append(w.stdins, stdin)
 		w.wg.Go(func() {
-			err := cmd.Wait()
+			_ = cmd.Wait() // how it ended is in its state
 			if !w.expected(id) {
-				fail(fmt.Errorf("%s ended by itself: %v: %s", id, err, lastLine(complaint.String())))
+				fail(fmt.Errorf("%s ended by itself: %v: %s", id, cmd.ProcessState, lastLine(complaint.String())))
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -278,19 +279,26 @@ func (c *Cluster) URL() string {
 	return strings.Join(urls, ",")
 }
 
-// freePorts returns ports that nothing listens on.
+// freePorts returns ports that nothing listens on. They lie below those that
+// the system gives to outgoing connections: one of these could take a port
+// between this look and the server's start.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
+	const first, last = 20_000, 32_000
 	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		port := first + rand.IntN(last-first)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal("natstest:", err)
+			continue
 		}
 		defer l.Close() // all at once, or the same port comes twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if ports = append(ports, port); len(ports) == n {
+			return ports
+		}
 	}
-	return ports
+	t.Fatalf("natstest: no %d free ports between %d and %d", n, first, last)
+	return nil
 }
 
 // logBuffer keeps what a server printed.

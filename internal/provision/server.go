@@ -77,7 +77,7 @@ func Guard(ctx context.Context, nc *nats.Conn, subject string, do func(context.C
 			case <-guarded.Done():
 				return
 			case <-ticker.C:
-				if last := nc.LastError(); last != before && denies(last, subject) {
+				if last := nc.LastError(); last != before && denies(last, subject) { //nolint:errorlint // another one than before, not one like it
 					cancel(denied(subject, last))
 					return
 				}
