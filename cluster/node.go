@@ -143,6 +143,7 @@ func (n *Node) open(ctx context.Context, join func(*kvregistry.Registry, context
 	if err == nil {
 		return n.start(ctx, reg)
 	}
+	n.router.Withdraw()
 	n.mu.Lock()
 	closed := n.phase == phaseClosed
 	if !closed {
