@@ -79,6 +79,7 @@ func (p *presence) run() {
 		case <-p.look:
 			p.reconcile(ctx)
 		case <-p.rearm:
+			p.answers.speak()
 			if p.revision != 0 {
 				p.trip.check(ctx, p.life())
 			}

@@ -67,6 +67,29 @@ func FuzzDecodePong(f *testing.F) {
 	})
 }
 
+func FuzzDecodeQuestion(f *testing.F) {
+	f.Add([]byte(`{"v":1,"id":"a","inc":7}`))
+	f.Add([]byte(`{"v":1,"alive":true}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if q, err := decodeQuestion(data); err == nil && (q.Version < 1 || wire.CheckNode(q.ID) != nil) {
+			t.Fatalf("accepted %+v", q)
+		}
+		if r, err := decodeReply(data); err == nil && r.Version < 1 {
+			t.Fatalf("accepted %+v", r)
+		}
+	})
+}
+
+func FuzzDecodeGreeting(f *testing.F) {
+	f.Add("INFO {\"server_id\":\"NAXYZ\"}\r\n")
+	f.Add("HTTP/1.1 400 Bad Request")
+	f.Fuzz(func(t *testing.T, line string) {
+		if id, err := decodeGreeting(line); err != nil && id != "" {
+			t.Fatalf("%q gives %q and %v", line, id, err)
+		}
+	})
+}
+
 func FuzzDecodeBeat(f *testing.F) {
 	f.Add([]byte(`{"v":1,"inc":7}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -37,9 +37,10 @@ type loopState struct {
 	member bool
 	// lapsed are the living whose tripwire is said to be gone.
 	lapsed map[life]bool
-	// trip is the number of each ward's newest tripwire, from its pongs: the end
-	// of an earlier one says nothing.
-	trip map[life]uint64
+	// pongs are the latest answers, and trip the numbers of the newest tripwires
+	// that they told: the end of an earlier one says nothing.
+	pongs map[life]pong
+	trip  map[life]uint64
 	// seen is when each ward last answered.
 	seen map[life]time.Time
 
@@ -75,7 +76,7 @@ type syncState struct {
 func newLoopState() loopState {
 	return loopState{
 		table: newTable(), guard: newGuard(), ring: &ring{},
-		lapsed: map[life]bool{}, trip: map[life]uint64{}, seen: map[life]time.Time{},
+		lapsed: map[life]bool{}, pongs: map[life]pong{}, trip: map[life]uint64{}, seen: map[life]time.Time{},
 	}
 }
 
@@ -168,6 +169,7 @@ func (s *session) changed(events []Event) {
 			s.ring.remove(l.id)
 			s.guard.forget(l)
 			delete(s.lapsed, l)
+			delete(s.pongs, l)
 			delete(s.trip, l)
 			delete(s.seen, l)
 		case Updated, Synced, Evicted:
@@ -258,6 +260,7 @@ func (s *session) advised(l life, n uint64) {
 	if n < s.trip[l] || e == nil || e.rec.State == Offline || e.rec.Incarnation != l.incarnation || l.id == s.cfg.Node {
 		return
 	}
+	s.log.Debug("tripwire gone", "node", l.id, "incarnation", l.incarnation, "number", n)
 	// Whoever becomes its watcher later, because the others died with it, wants to know.
 	s.lapsed[l] = true
 	if s.member {
@@ -274,15 +277,37 @@ func (s *session) do(actions []action) {
 		case probeIt:
 			s.work(func(ctx context.Context) func() {
 				result, p := s.probe(ctx, a.life)
-				return func() { s.probed(a.life, result, p) }
+				return func() { s.probed(a, result, p) }
 			})
 		case inspectIt:
-			known := s.trip[a.life]
+			known, last := s.trip[a.life], s.pongs[a.life]
 			s.work(func(ctx context.Context) func() {
+				dead := s.blame(ctx, last)
 				found := s.inspect(ctx, a.life, known)
 				return func() {
+					s.log.Debug("inspected", "node", a.life.id, "found", int(found), "server_dead", dead)
 					s.checkLink()
-					s.guard.inspected(a.life, found, time.Now())
+					now := time.Now()
+					s.guard.blamed(a.life, dead, now)
+					s.guard.inspected(a.life, found, now)
+				}
+			})
+		case askIt:
+			other, last := s.second(a.life), s.pongs[a.life]
+			s.work(func(ctx context.Context) func() {
+				dead := make(chan bool, 1)
+				go func() { dead <- s.blame(ctx, last) }()
+				said := confirmed // of two, the own evidence is enough
+				if other != "" {
+					said = s.ask(ctx, other, a.life)
+				}
+				isDead := <-dead
+				return func() {
+					s.log.Debug("asked", "node", a.life.id, "other", other, "said", int(said), "server_dead", isDead)
+					s.checkLink()
+					now := time.Now()
+					s.guard.blamed(a.life, isDead, now)
+					s.guard.asked(a.life, said, now)
 				}
 			})
 		case buryIt:
@@ -291,19 +316,38 @@ func (s *session) do(actions []action) {
 	}
 }
 
-func (s *session) probed(l life, result answer, p pong) {
+// second returns another member whose opinion on l is worth asking for, one of
+// its watchers; a different one each time. There is none in a cluster of two.
+func (s *session) second(l life) string {
+	var others []string
+	for _, id := range s.ring.after(l.id, 2*watchersPerMember) {
+		if id != s.cfg.Node && id != l.id {
+			others = append(others, id)
+		}
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	return others[rand.N(len(others))]
+}
+
+func (s *session) probed(a action, result answer, p pong) {
+	l := a.life
 	// A connection that was lost and is back voids what was seen through it.
 	s.checkLink()
 	now := time.Now()
 	if result == alive {
 		delete(s.lapsed, l)
 		s.seen[l] = now
+		if p.ID == l.id {
+			s.pongs[l] = p
+		}
 		if of, n, ok := lifeOfTripwire(p.Tripwire); ok && of == l {
 			s.trip[l] = n
 		}
 		s.peerAt(p.Revision)
 	}
-	s.do(s.guard.answered(l, result, now))
+	s.do(s.guard.answered(l, a.turn, result, now))
 }
 
 func (s *session) verdict(a action) {

@@ -12,8 +12,16 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// pingLimit is how long the answer to a probe may take.
-const pingLimit = time.Second
+const (
+	// pingLimit is how long the answer to a probe may take.
+	pingLimit = time.Second
+	// controlAfter is when a prober that waits begins to doubt its own path,
+	// and probes itself through its server.
+	controlAfter = 300 * time.Millisecond
+	// overrun is how much longer a probe may have taken than its limit; beyond
+	// that this process itself was stopped.
+	overrun = 500 * time.Millisecond
+)
 
 // ping is the question on catga.<cluster>.ping.<id>.<incarnation>, as JSON.
 type ping struct {
@@ -33,6 +41,8 @@ type pong struct {
 	// Addr where that server listens.
 	Server string `json:"server,omitempty"`
 	Addr   string `json:"addr,omitempty"`
+	// Embedded means that this server runs in the node's own process.
+	Embedded bool `json:"embedded,omitempty"`
 	// Tripwire is the name of the consumer that goes when the node goes.
 	Tripwire string `json:"tripwire,omitempty"`
 }
@@ -69,29 +79,51 @@ func decodePong(data []byte) (pong, error) {
 // probe asks whether incarnation l of a node is there. It returns the answer
 // of an alive one, when it can be read.
 func (s *session) probe(ctx context.Context, l life) (answer, pong) {
-	before := s.nc.Stats().Reconnects
+	begin, epoch := time.Now(), s.nc.Stats().Reconnects
 	if !s.nc.IsConnected() {
 		return void, pong{}
 	}
-	question, err := json.Marshal(ping{Version: wire.Version, From: s.cfg.Node, Revision: s.hub.view.Load().Revision})
+	data, err := json.Marshal(ping{Version: wire.Version, From: s.cfg.Node, Revision: s.hub.view.Load().Revision})
 	if err != nil {
 		return void, pong{}
 	}
 	limited, cancel := s.store.bounded(ctx, pingLimit)
 	defer cancel()
-	msg, err := s.nc.RequestWithContext(limited, s.cluster.Ping(l.id, l.incarnation), question)
+	worked := make(chan bool, 1)
+	control := time.AfterFunc(controlAfter, func() { worked <- s.pathWorks(limited) })
+	msg, err := s.nc.RequestWithContext(limited, s.cluster.Ping(l.id, l.incarnation), data)
+	path := true
+	if !control.Stop() {
+		path = <-worked
+	}
 	switch {
 	case err == nil:
 		p, _ := decodePong(msg.Data)
 		return alive, p
-	case s.nc.Stats().Reconnects != before || !s.nc.IsConnected() || ctx.Err() != nil:
+	case s.nc.Stats().Reconnects != epoch || !s.nc.IsConnected():
 		return void, pong{}
 	case errors.Is(err, nats.ErrNoResponders):
 		return nobody, pong{}
-	case errors.Is(err, context.DeadlineExceeded):
+	case !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > pingLimit+overrun:
+		return void, pong{}
+	case path:
 		return silence, pong{}
 	}
-	return void, pong{}
+	return muffled, pong{}
+}
+
+// pathWorks tells whether a message from this node reaches a listener of this
+// very node through its server and back.
+func (s *session) pathWorks(ctx context.Context) bool {
+	if s.own == nil {
+		return true
+	}
+	self := s.own.self.Load()
+	if self == nil {
+		return true // joining: there is no own probe subject yet
+	}
+	_, err := s.nc.RequestWithContext(ctx, s.cluster.Ping(self.ID, self.Incarnation), nil)
+	return err == nil
 }
 
 // maxHeld bounds the probes that wait for the end of a claim.
@@ -104,8 +136,10 @@ const maxHeld = 256
 type responder struct {
 	s *session
 
-	any   *nats.Subscription // every incarnation, during a claim
-	exact *nats.Subscription // this incarnation
+	any    *nats.Subscription // every incarnation, during a claim
+	exact  *nats.Subscription // this incarnation
+	on     *nats.Subscription // as one of those that speak for a server
+	server string             // that server
 
 	mu       sync.Mutex
 	claiming bool
@@ -169,6 +203,24 @@ func (r *responder) stop() {
 	r.any, r.exact = nil, nil
 }
 
+// speak answers for the NATS server that this node is connected to now.
+func (r *responder) speak() {
+	server := r.s.nc.ConnectedServerId()
+	if server == "" || server == r.server {
+		return
+	}
+	if r.on != nil {
+		_ = r.on.Unsubscribe()
+		r.on = nil
+	}
+	sub, err := r.s.subscribeQueue(r.s.cluster.On(server), "on", func(msg *nats.Msg) { _ = msg.Respond(nil) })
+	if err != nil {
+		r.s.log.Debug("not speaking for the server", "err", err)
+		return
+	}
+	r.on, r.server = sub, server
+}
+
 func (r *responder) handle(msg *nats.Msg) {
 	r.mu.Lock()
 	l := r.life
@@ -189,7 +241,7 @@ func (r *responder) handle(msg *nats.Msg) {
 	}
 	p := pong{
 		Version: wire.Version, ID: l.id, Incarnation: l.incarnation, Revision: r.s.hub.view.Load().Revision,
-		Server: r.s.nc.ConnectedServerId(), Addr: r.s.nc.ConnectedAddr(), Tripwire: r.s.own.trip.armed(),
+		Server: r.s.nc.ConnectedServerId(), Addr: r.s.nc.ConnectedAddr(), Embedded: r.s.nc.Opts.InProcessServer != nil, Tripwire: r.s.own.trip.armed(),
 	}
 	data, err := json.Marshal(p)
 	if err != nil {

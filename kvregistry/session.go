@@ -93,6 +93,7 @@ func (s *session) start(ctx context.Context) error {
 		if err := s.own.claim(ctx); err != nil {
 			return err
 		}
+		s.own.answers.speak()
 		s.own.trip.arm(ctx, s.own.life())
 		return nil
 	})
@@ -136,6 +137,9 @@ func (s *session) follow(ctx context.Context) error {
 		// Without it crashes are noticed by probes alone.
 		if _, err := s.subscribe(s.cluster.TripwireDeleted("*"), s.onAdvisory); err != nil {
 			s.log.Warn("advisories not available: crashes are noticed later", "err", err)
+		}
+		if _, err := s.subscribe(s.cluster.Ask(s.cfg.Node), s.onAsk); err != nil {
+			return fmt.Errorf("kvregistry: %w", err)
 		}
 	}
 	// What is subscribed is in force before anything is read.
@@ -227,7 +231,12 @@ func (s *session) work(job func(ctx context.Context) func()) {
 
 // subscribe is nc.Subscribe for the life of the session.
 func (s *session) subscribe(subject string, handle nats.MsgHandler) (*nats.Subscription, error) {
-	return s.subs.add(s.nc, subject, handle)
+	return s.subs.add(s.nc, subject, "", handle)
+}
+
+// subscribeQueue is nc.QueueSubscribe for the life of the session.
+func (s *session) subscribeQueue(subject, queue string, handle nats.MsgHandler) (*nats.Subscription, error) {
+	return s.subs.add(s.nc, subject, queue, handle)
 }
 
 // flush returns when the server has processed everything sent before.
@@ -303,13 +312,13 @@ type subscriptions struct {
 	wg     sync.WaitGroup
 }
 
-func (ss *subscriptions) add(nc *nats.Conn, subject string, handle nats.MsgHandler) (*nats.Subscription, error) {
+func (ss *subscriptions) add(nc *nats.Conn, subject, queue string, handle nats.MsgHandler) (*nats.Subscription, error) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if ss.closed {
 		return nil, ErrClosed
 	}
-	sub, err := nc.Subscribe(subject, handle)
+	sub, err := nc.QueueSubscribe(subject, queue, handle)
 	if err != nil {
 		return nil, err
 	}

@@ -14,15 +14,24 @@ const (
 	// tripwireLimit is how long a tripwire that is there speaks for somebody
 	// whom no probe finds: it may hang on a server that has stopped.
 	tripwireLimit = 10 * time.Second
-	// silenceWait is when a probe that nobody answered is repeated.
-	silenceWait = time.Second
+	// hungAfter is how many seconds of rounds without an answer make somebody
+	// suspected of hanging. A round counts only when the prober's own path was
+	// proven to work during it.
+	hungAfter = 3 * time.Second
+	// maxUnheard is how many second opinions may stay out before the own one is
+	// enough: several may hang at once.
+	maxUnheard = 3
 	// serverGrace is how long nobody is declared gone after the watcher found
-	// itself on another server, or on one that has restarted: the others come
-	// back one by one. It is counted from the first cause and never added up.
+	// itself on another server, or on one that has restarted, and how long one
+	// is spared whose own server is found dead: they come back one by one. It
+	// is counted from the first cause and never added up.
 	serverGrace = 10 * time.Second
 	// verdictRetry is when a verdict that could not be written is tried again,
 	// with a fresh probe before it.
 	verdictRetry = 250 * time.Millisecond
+	// lateLimit is how late the guard's own timers may be. A guard that was
+	// itself stopped begins anew.
+	lateLimit = time.Second
 )
 
 // life is one incarnation of a node.
@@ -39,8 +48,11 @@ const (
 	alive answer = iota + 1
 	// nobody: the server knows of no listener.
 	nobody
-	// silence: somebody listens and did not answer in time.
+	// silence: somebody listens and did not answer in time, although the
+	// prober's own path worked.
 	silence
+	// muffled: no answer in time, and the prober's own path did not work either.
+	muffled
 	// void: the probe proves nothing, because the prober's own connection was
 	// lost meanwhile or could not be used.
 	void
@@ -58,21 +70,40 @@ const (
 	unsure
 )
 
+// opinion is what another member says of somebody who does not answer.
+type opinion int
+
+const (
+	// refuted: the other one got an answer.
+	refuted opinion = iota + 1
+	// confirmed: the other one got none, or there is no other one.
+	confirmed
+	// unheard: the other one did not say.
+	unheard
+)
+
 // actionKind is what the shell is to do for the guard.
 type actionKind int
 
 const (
+	// probeIt: ask it whether it is there.
 	probeIt actionKind = iota + 1
+	// inspectIt: look for its tripwire, and whether its server lives.
 	inspectIt
+	// askIt: ask another member for its opinion, and look whether its server lives.
+	askIt
+	// buryIt: write the verdict.
 	buryIt
 )
 
 // action is one thing for the shell to do. It reports the outcome of each:
-// answered for a probe, inspected for a look at the tripwire, buried for a
-// verdict.
+// answered for a probe, inspected for a look at the tripwire, asked for an
+// opinion (the latter two after blamed), buried for a verdict.
 type action struct {
-	kind   actionKind
-	life   life
+	kind actionKind
+	life life
+	// turn tells the probes of one life apart.
+	turn   uint64
 	reason Reason
 }
 
@@ -86,28 +117,54 @@ type suspect struct {
 	// next is when it is to be probed; zero while a probe or a verdict is under way.
 	next time.Time
 	busy bool
+	// turn is that of the latest probe, sent when it was asked for, and probing
+	// is true until it ends.
+	turn    uint64
+	sent    time.Time
+	probing bool
+
 	// since is when a probe first found nobody, of those found in a row.
 	since time.Time
+	// quiet is how long it has not answered, counted in rounds.
+	quiet time.Duration
+	// unheard is how many opinions were asked for and not given.
+	unheard int
 	// advised means that its absence is said to have outlasted its grace
 	// already: the server took a tripwire away, or its beat ran out.
 	advised bool
-	// over means that its absence has outlasted its grace: its tripwire was
-	// looked for since and is not there. The next probe decides.
+	// over means that all is settled but the last probe: who is absent has
+	// outlasted its grace and has no tripwire; who is quiet was not heard by
+	// others either.
 	over bool
+	// spared is until when it is not declared gone because its server was found
+	// dead; it is set once per suspicion. dead means that the server was last
+	// found so.
+	spared time.Time
+	dead   bool
 }
 
 // clear drops what is held against s.
-func (s *suspect) clear() { s.since, s.advised, s.over = time.Time{}, false, false }
+func (s *suspect) clear() {
+	s.since, s.quiet, s.unheard, s.advised, s.over = time.Time{}, 0, 0, false, false
+}
 
 // guard decides who is gone. It is fed with who is to be watched, with
 // advisories and the ends of probes, and says whom to probe and whom to bury.
 //
-// The rule: gone is who had no listener, whose grace is then over, and who still
+// The rule for a crash: gone is who had no listener, whose grace is then over, and who still
 // has no listener. The grace is over when it has passed since the first probe,
 // or at once when an advisory says so; and in both cases only when the
 // tripwire is not there: a tripwire that is there proves that its owner was
-// connected within the grace, however often a probe missed it. An answer, or a
-// loss of the guard's own connection, clears what was held against somebody.
+// connected within the grace, however often a probe missed it.
+//
+// The rule for a hang: gone is who did not answer for three seconds of rounds
+// in which the prober's own path worked, whom another member does not hear
+// either, and who still does not answer.
+//
+// Before either verdict the server is blamed: who is connected to a server that
+// is found dead is spared for a time, once. An answer clears what was held
+// against somebody; so do a loss of the guard's own connection, its own timers
+// being late, and the news that a server held for dead lives.
 //
 // It is pure: the time is handed in.
 type guard struct {
@@ -147,7 +204,17 @@ func (g *guard) watch(wards []suspect, every time.Duration, now time.Time) {
 }
 
 // idle tells whether nothing is held against s.
-func (s *suspect) idle() bool { return s.since.IsZero() && !s.advised && !s.busy && !s.ward }
+func (s *suspect) idle() bool {
+	return s.since.IsZero() && s.quiet == 0 && !s.advised && !s.busy && !s.ward
+}
+
+// until is until when s is not declared gone: the first cause counts.
+func (g *guard) until(s *suspect) time.Time {
+	if !s.spared.IsZero() {
+		return s.spared
+	}
+	return g.frozen
+}
 
 // accuse probes l at once. advised says that its absence has already outlasted
 // its grace.
@@ -159,6 +226,11 @@ func (g *guard) accuse(l life, grace time.Duration, advised bool, now time.Time)
 	}
 	s.grace = grace
 	s.advised = s.advised || advised
+	if s.probing && advised {
+		// The probe under way may have reached a process that died with it, and
+		// would keep everybody waiting: its answer counts, its silence does not.
+		s.probing, s.busy = false, false
+	}
 	if !s.busy {
 		s.next = now
 	}
@@ -183,46 +255,88 @@ func (g *guard) link(up, sameServer bool, now time.Time) {
 	}
 }
 
-// answered takes the end of a probe.
-func (g *guard) answered(l life, a answer, now time.Time) (actions []action) {
+// answered takes the end of the probe of that turn.
+func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions []action) {
 	s := g.suspects[l]
-	if s == nil {
+	if s == nil || (turn != s.turn || !s.probing) && a != alive {
 		return nil
 	}
-	s.busy = false
+	if !s.probing && s.busy {
+		// A late answer, while something else is under way: that something
+		// ends with a fresh probe.
+		s.clear()
+		return nil
+	}
+	s.busy, s.probing = false, false
+	until := g.until(s)
 	switch a {
 	case alive:
 		s.clear()
+		s.spared, s.dead = time.Time{}, false
 		s.next = now.Add(g.every)
 		if s.idle() {
 			delete(g.suspects, l)
 		}
-	case silence:
-		s.next = now.Add(silenceWait)
-		if !s.ward && !s.advised && s.since.IsZero() {
-			delete(g.suspects, l)
-		}
 	case void:
-		s.since, s.over = time.Time{}, false
+		s.since, s.quiet, s.over = time.Time{}, 0, false
 		s.next = now.Add(verdictRetry)
+	case muffled:
+		// Neither for it nor against it.
+		s.next = now
+	case silence:
+		if s.since.IsZero() {
+			s.quiet += now.Sub(s.sent)
+		} else {
+			// A listener again: not absent any more, and perhaps just back.
+			s.since, s.quiet, s.over = time.Time{}, 0, false
+		}
+		switch {
+		case s.over && !now.Before(until):
+			s.busy, s.next = true, time.Time{}
+			actions = append(actions, action{kind: buryIt, life: l, reason: ReasonHung})
+		case s.quiet >= hungAfter && !now.Before(until):
+			s.busy, s.next = true, time.Time{}
+			actions = append(actions, action{kind: askIt, life: l})
+		default:
+			s.next = now
+		}
 	case nobody:
 		if s.since.IsZero() {
-			s.since = now
+			s.since, s.quiet, s.over = now, 0, false
 		}
 		due := s.since.Add(s.grace)
 		switch {
-		case s.over && !now.Before(g.frozen):
+		case s.over && !now.Before(until):
 			s.busy, s.next = true, time.Time{}
 			actions = append(actions, action{kind: buryIt, life: l, reason: ReasonCrashed})
-		case !s.over && (s.advised || !now.Before(due)):
+		case !s.over && (s.advised || !now.Before(due)) && !now.Before(until):
 			s.busy, s.next = true, time.Time{}
 			actions = append(actions, action{kind: inspectIt, life: l})
 		default:
 			// An advisory may come meanwhile, and so may the node.
-			s.next = earlier(later(due, g.frozen), now.Add(g.every))
+			s.next = earlier(later(due, until), now.Add(g.every))
 		}
 	}
 	return actions
+}
+
+// blamed takes whether the server that l is connected to was found dead. Once
+// per suspicion that spares l for a time. What was held against l while its
+// server was dead is void when the server lives.
+func (g *guard) blamed(l life, dead bool, now time.Time) {
+	s := g.suspects[l]
+	switch {
+	case s == nil:
+	case dead && s.spared.IsZero():
+		// A cause that was there before counts from then.
+		s.dead, s.spared = true, now.Add(serverGrace)
+		if now.Before(g.frozen) {
+			s.spared = g.frozen
+		}
+	case !dead && s.dead:
+		s.dead = false
+		s.clear()
+	}
 }
 
 // inspected takes the end of a look at a tripwire. Whatever it is, the next
@@ -233,18 +347,41 @@ func (g *guard) inspected(l life, found trace, now time.Time) {
 		return
 	}
 	s.busy = false
-	if s.since.IsZero() {
-		// Cleared meanwhile.
-		s.next = now
-		return
-	}
 	waited := now.Sub(s.since)
 	switch {
+	case s.since.IsZero():
+		s.next = now // cleared meanwhile
+	case now.Before(g.until(s)):
+		s.next = earlier(g.until(s), now.Add(g.every))
 	case found == tripped, found == unsure && waited >= s.grace, waited >= tripwireLimit:
 		s.over, s.next = true, now
 	default:
 		s.advised = false
 		s.next = now.Add(recheckWait)
+	}
+}
+
+// asked takes the opinion of another member. Whatever it is, the next act is a
+// fresh probe.
+func (g *guard) asked(l life, o opinion, now time.Time) {
+	s := g.suspects[l]
+	if s == nil {
+		return
+	}
+	s.busy = false
+	s.next = now
+	if o == unheard {
+		s.unheard++
+	}
+	switch {
+	case s.quiet == 0: // cleared meanwhile
+	case now.Before(g.until(s)):
+		s.next = earlier(g.until(s), now.Add(g.every))
+	case o == refuted:
+		s.clear()
+		s.next = now.Add(g.every)
+	case o == confirmed, s.unheard >= maxUnheard:
+		s.over = true
 	}
 }
 
@@ -258,7 +395,8 @@ func (g *guard) buried(l life, written bool, now time.Time) {
 	}
 	s.busy = false
 	if written {
-		if s.clear(); s.idle() {
+		s.clear()
+		if s.idle() {
 			delete(g.suspects, l)
 			return
 		}
@@ -277,8 +415,13 @@ func (g *guard) tick(now time.Time) (actions []action) {
 		if s.busy || now.Before(s.next) {
 			continue
 		}
-		s.busy = true
-		actions = append(actions, action{kind: probeIt, life: l})
+		if now.Sub(s.next) > lateLimit {
+			// This process itself was stopped: what it did not hear is its own fault.
+			s.clear()
+		}
+		s.turn++
+		s.busy, s.probing, s.sent = true, true, now
+		actions = append(actions, action{kind: probeIt, life: l, turn: s.turn})
 	}
 	slices.SortFunc(actions, func(a, b action) int {
 		return cmp.Or(cmp.Compare(a.life.id, b.life.id), cmp.Compare(a.life.incarnation, b.life.incarnation))

@@ -51,7 +51,7 @@ func tell(t *testing.T, file string) {
 		now := start.Add(at)
 		for {
 			due, ok := g.nextTick()
-			if !ok || !due.Before(now) {
+			if words[1] == "late" || !ok || !due.Before(now) {
 				break
 			}
 			if early := g.tick(due); len(early) > 0 {
@@ -85,11 +85,21 @@ func hear(t *testing.T, g *guard, words []string, now time.Time) []action {
 		return ls, grace
 	}
 	ls, grace := lives(nil)
-	if len(words) > 1 && words[0] != "link" {
+	switch {
+	case words[0] == "stale":
+		ls, grace = lives(words[2:])
+	case len(words) > 1 && words[0] != "link":
 		ls, grace = lives(words[1:])
 	}
+	turn := uint64(0)
+	if len(ls) > 0 && g.suspects[ls[0]] != nil {
+		turn = g.suspects[ls[0]].turn
+		if words[0] == "stale" {
+			words, turn = words[1:], turn-1
+		}
+	}
 	switch words[0] {
-	case "tick":
+	case "tick", "late":
 	case "watch":
 		var wards []suspect
 		for _, l := range ls {
@@ -101,13 +111,25 @@ func hear(t *testing.T, g *guard, words []string, now time.Time) []action {
 	case "accused":
 		g.accuse(ls[0], grace, false, now)
 	case "alive":
-		return g.answered(ls[0], alive, now)
+		return g.answered(ls[0], turn, alive, now)
 	case "nobody":
-		return g.answered(ls[0], nobody, now)
+		return g.answered(ls[0], turn, nobody, now)
 	case "silence":
-		return g.answered(ls[0], silence, now)
+		return g.answered(ls[0], turn, silence, now)
+	case "muffled":
+		return g.answered(ls[0], turn, muffled, now)
+	case "dead-server":
+		g.blamed(ls[0], true, now)
+	case "live-server":
+		g.blamed(ls[0], false, now)
+	case "refuted":
+		g.asked(ls[0], refuted, now)
+	case "confirmed":
+		g.asked(ls[0], confirmed, now)
+	case "unheard":
+		g.asked(ls[0], unheard, now)
 	case "void":
-		return g.answered(ls[0], void, now)
+		return g.answered(ls[0], turn, void, now)
 	case "tripped":
 		g.inspected(ls[0], tripped, now)
 	case "intact":
@@ -145,6 +167,8 @@ func said(actions []action) string {
 			words = append(words, fmt.Sprintf("probe %s.%d", a.life.id, a.life.incarnation))
 		case inspectIt:
 			words = append(words, fmt.Sprintf("inspect %s.%d", a.life.id, a.life.incarnation))
+		case askIt:
+			words = append(words, fmt.Sprintf("ask %s.%d", a.life.id, a.life.incarnation))
 		case buryIt:
 			words = append(words, fmt.Sprintf("bury %s.%d %s", a.life.id, a.life.incarnation, a.reason))
 		}

@@ -1,0 +1,171 @@
+package kvregistry
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/wire"
+)
+
+const (
+	// askLimit is how long a second opinion may take, and askedLimit how long
+	// the one who is asked probes.
+	askLimit   = 900 * time.Millisecond
+	askedLimit = 600 * time.Millisecond
+	// blameLimit is how long a NATS server may take to prove that it lives.
+	blameLimit = 900 * time.Millisecond
+	// maxInfo bounds what is read of a server's greeting.
+	maxInfo = 64 << 10
+)
+
+// question asks a member for its opinion on another one, as JSON on
+// catga.<cluster>.ask.<id>.
+type question struct {
+	Version     int    `json:"v"`
+	ID          string `json:"id"`
+	Incarnation uint64 `json:"inc"`
+}
+
+// reply is that opinion.
+type reply struct {
+	Version int  `json:"v"`
+	Alive   bool `json:"alive"`
+}
+
+func decodeQuestion(data []byte) (question, error) {
+	var q question
+	if err := json.Unmarshal(data, &q); err != nil {
+		return question{}, fmt.Errorf("question: %w", err)
+	}
+	if q.Version < 1 {
+		return question{}, fmt.Errorf("question: wire version %d", q.Version)
+	}
+	if err := wire.CheckNode(q.ID); err != nil {
+		return question{}, fmt.Errorf("question: %w", err)
+	}
+	return q, nil
+}
+
+func decodeReply(data []byte) (reply, error) {
+	var r reply
+	if err := json.Unmarshal(data, &r); err != nil {
+		return reply{}, fmt.Errorf("reply: %w", err)
+	}
+	if r.Version < 1 {
+		return reply{}, fmt.Errorf("reply: wire version %d", r.Version)
+	}
+	return r, nil
+}
+
+// onAsk answers with what a probe of this node's own finds.
+func (s *session) onAsk(msg *nats.Msg) {
+	q, err := decodeQuestion(msg.Data)
+	if err != nil {
+		s.log.Debug("a question that cannot be read", "err", err)
+		return
+	}
+	s.work(func(ctx context.Context) func() {
+		ctx, cancel := context.WithTimeout(ctx, askedLimit)
+		defer cancel()
+		found, _ := s.probe(ctx, life{q.ID, q.Incarnation})
+		if found == void && ctx.Err() == nil {
+			return nil // knows nothing
+		}
+		data, err := json.Marshal(reply{Version: wire.Version, Alive: found == alive})
+		if err != nil {
+			return nil
+		}
+		if err := msg.Respond(data); err != nil {
+			s.log.Debug("question not answered", "err", err)
+		}
+		return nil
+	})
+}
+
+// ask asks member other whether l answers it.
+func (s *session) ask(ctx context.Context, other string, l life) opinion {
+	data, err := json.Marshal(question{Version: wire.Version, ID: l.id, Incarnation: l.incarnation})
+	if err != nil {
+		return unheard
+	}
+	ctx, cancel := s.store.bounded(ctx, askLimit)
+	defer cancel()
+	msg, err := s.nc.RequestWithContext(ctx, s.cluster.Ask(other), data)
+	if err != nil {
+		return unheard
+	}
+	r, err := decodeReply(msg.Data)
+	switch {
+	case err != nil:
+		return unheard
+	case r.Alive:
+		return refuted
+	}
+	return confirmed
+}
+
+// blame tells whether the NATS server that a node was connected to, by its
+// last pong, is dead. A node whose server runs in its own process dies with it
+// and has no server to blame; of a node that never answered nothing is known.
+func (s *session) blame(ctx context.Context, p pong) (dead bool) {
+	if p.Server == "" || p.Embedded || p.Server == s.nc.ConnectedServerId() {
+		return false
+	}
+	ctx, cancel := s.store.bounded(ctx, blameLimit)
+	defer cancel()
+	// Somebody else on that server speaks for it; so does the server itself.
+	// Both are asked at the same time: a server that hangs answers neither.
+	dialled := make(chan bool, 1)
+	go func() { dialled <- greets(ctx, p.Addr, p.Server) }()
+	_, err := s.nc.RequestWithContext(ctx, s.cluster.On(p.Server), nil)
+	if err == nil {
+		cancel()
+		<-dialled
+		return false
+	}
+	return !<-dialled
+}
+
+// greets tells whether the NATS server with that id listens at addr.
+func greets(ctx context.Context, addr, id string) bool {
+	if addr == "" {
+		return false
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	// The end of ctx ends the read.
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	line, err := bufio.NewReader(io.LimitReader(conn, maxInfo)).ReadString('\n')
+	if err != nil {
+		return false
+	}
+	found, err := decodeGreeting(line)
+	return err == nil && found == id
+}
+
+// decodeGreeting reads the id of a NATS server from its first line.
+func decodeGreeting(line string) (id string, err error) {
+	const prefix = "INFO "
+	if len(line) < len(prefix) || line[:len(prefix)] != prefix {
+		return "", errors.New("not the greeting of a NATS server")
+	}
+	var info struct {
+		ID string `json:"server_id"`
+	}
+	if err := json.Unmarshal([]byte(line[len(prefix):]), &info); err != nil {
+		return "", fmt.Errorf("greeting of a NATS server: %w", err)
+	}
+	return info.ID, nil
+}

@@ -1,0 +1,135 @@
+//go:build unix
+
+package kvregistry
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/catga/catga-go/internal/natstest"
+)
+
+// A process that is stopped is Lost as hung in under six seconds, and comes
+// back by itself, as a new incarnation, when it goes on.
+func TestSIGSTOPIsSeenByAllAndComesBack(t *testing.T) {
+	server := natstest.Start(t)
+	for _, others := range []int{3, 1} {
+		t.Run(fmt.Sprintf("%d others", others), func(t *testing.T) {
+			cluster := fmt.Sprintf("c%d", others)
+			var seers []*Registry
+			var all []string
+			for i := range others {
+				id := fmt.Sprintf("n%d", i)
+				all = append(all, id)
+				seers = append(seers, join(t, natstest.Dial(t, server.URL()), Config{Cluster: cluster, Node: id}))
+			}
+			victim := startNode(t, server.URL(), cluster, "victim")
+			for _, r := range seers {
+				waitFor(t, r, append(all, "victim")...)
+			}
+			before, _ := seers[0].View().Member("victim")
+			begin := time.Now()
+			victim.signal(t, syscall.SIGSTOP)
+			for _, r := range seers {
+				waitFor(t, r, all...)
+			}
+			took := time.Since(begin)
+			m, _ := seers[0].View().Member("victim")
+			t.Logf("seen by all after %v, reason %s by %s", took, m.Reason, m.By)
+			if took < hungAfter || took > 7*time.Second || m.Reason != ReasonHung {
+				t.Errorf("seen after %v, reason %s", took, m.Reason)
+			}
+			begin = time.Now()
+			victim.signal(t, syscall.SIGCONT)
+			for _, r := range seers {
+				waitFor(t, r, append(all, "victim")...)
+			}
+			t.Logf("back after %v", time.Since(begin))
+			if m, _ := seers[0].View().Member("victim"); m.Incarnation <= before.Incarnation {
+				t.Errorf("back as %d, was %d", m.Incarnation, before.Incarnation)
+			}
+		})
+	}
+}
+
+// A garbage collection, a debugger, a busy disk: two seconds of silence are no death.
+func TestShortSIGSTOPIsNoDeath(t *testing.T) {
+	server := natstest.Start(t)
+	a := join(t, natstest.Dial(t, server.URL()), Config{Node: "a"})
+	b := join(t, natstest.Dial(t, server.URL()), Config{Node: "b"})
+	victim := startNode(t, server.URL(), "test", "victim")
+	waitFor(t, a, "a", "b", "victim")
+	waitFor(t, b, "a", "b", "victim")
+	before, _ := a.View().Member("victim")
+	victim.signal(t, syscall.SIGSTOP)
+	<-time.After(2 * time.Second)
+	victim.signal(t, syscall.SIGCONT)
+	<-time.After(2 * time.Second)
+	if m, _ := a.View().Member("victim"); m.Incarnation != before.Incarnation || m.State != Online {
+		t.Errorf("became %+v", m)
+	}
+}
+
+// The NATS server of some members is stopped for seven seconds and goes on:
+// everybody on it is silent, nobody is Lost. Then one is killed for good.
+func TestStoppedAndKilledServersBuryNobody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: needs three servers and half a minute")
+	}
+	servers := natstest.StartCluster(t, 3)
+	var members []*Registry
+	var all []string
+	for i := range 9 {
+		id := fmt.Sprintf("n%d", i)
+		all = append(all, id)
+		// All know all servers; each begins at one of them.
+		url := servers.Servers[i%3].URL()
+		members = append(members, join(t, natstest.Dial(t, url), Config{Node: id}))
+	}
+	for _, r := range members {
+		waitFor(t, r, all...)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events := watch(ctx, members[0])
+	for range len(all) + 1 {
+		<-events
+	}
+	servers.Servers[1].Pause()
+	<-time.After(7 * time.Second)
+	servers.Servers[1].Resume()
+	for _, r := range members {
+		waitFresh(t, r)
+	}
+	servers.Servers[2].Kill()
+	<-time.After(5 * time.Second)
+	servers.Servers[2].Restart(t)
+	for _, r := range members {
+		waitFresh(t, r)
+		waitFor(t, r, all...)
+	}
+	if err := members[0].SetMetadata(t.Context(), map[string]string{"done": "yes"}); err != nil {
+		t.Fatal(err)
+	}
+	nextIs(t, events, Updated, "n0")
+}
+
+func waitFresh(t testing.TB, r *Registry) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := r.Wait(ctx, func(v View) bool { return !v.Stale }); err != nil {
+		t.Fatalf("%s stays stale: %v", r.ID(), err)
+	}
+}
+
+func (p *process) signal(t testing.TB, sig os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
