@@ -266,8 +266,9 @@ func change(ev kvregistry.Event) (routing.Change, bool) {
 
 // Leave is the soft stop: the node takes no new work, running handlers finish,
 // what has not begun is handed back, and the others hear a goodbye; it returns
-// when the goodbye is stored. When ctx ends first, Leave closes the node and
-// returns ctx's error. After Leave the node is closed.
+// when the goodbye is stored. When ctx ends first, Leave returns its error at
+// once and the node is closed behind it, as Close does; Done tells when that is
+// over. After Leave the node is closed in any case.
 func (n *Node) Leave(ctx context.Context) error {
 	n.mu.Lock()
 	switch n.phase {
@@ -301,11 +302,21 @@ func (n *Node) Leave(ctx context.Context) error {
 	ours := n.phase == phaseLeaving
 	n.phase = phaseClosed
 	n.mu.Unlock()
-	if !ours {
-		<-n.done // Close was faster
+	if !ours { // Close was faster
+		select {
+		case <-n.done:
+		case <-ctx.Done():
+		}
 		return err
 	}
-	return errors.Join(err, n.end(reg, nil))
+	ended := make(chan error, 1)
+	go func() { ended <- n.end(reg, nil) }() // Close and Done wait for it
+	select {
+	case closing := <-ended:
+		return errors.Join(err, closing)
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("cluster: leave: %w", context.Cause(ctx)))
+	}
 }
 
 // Close ends the node now: a goodbye, for which it takes a second at most, the

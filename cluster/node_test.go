@@ -394,3 +394,32 @@ func TestCloseEndsTheCtxOfHandlers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestLeaveReturnsWhenItsCtxEndsThoughAHandlerDoesNot(t *testing.T) {
+	n := newNode(t, natstest.Memory(t), cluster.Config{Node: "n"})
+	begun, release := make(chan struct{}), make(chan struct{})
+	cluster.Handle(n, func(context.Context, *cluster.Msg[greeting]) error {
+		close(begun)
+		<-release // whatever its ctx says
+		return nil
+	})
+	join(t, n)
+	if err := n.Send(t.Context(), cluster.To("n"), greeting{}); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- n.Leave(ctx) }()
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	select {
+	case <-n.Done():
+		t.Error("done, with a handler running")
+	default:
+	}
+	close(release)
+	<-n.Done()
+}
