@@ -63,7 +63,7 @@ func BenchmarkSlowHandler(b *testing.B) {
 	s := natstest.Start(b)
 	caller := benchRouter(b, s, "a", nil)
 	callee := benchRouter(b, s, "b", answering(func(context.Context, *Msg[Raw]) (Raw, error) {
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // the work
 		return Raw{}, nil
 	}, "slow"))
 	introduce(caller, callee)
@@ -80,7 +80,7 @@ func BenchmarkSometimesSlowHandler(b *testing.B) {
 	var n atomic.Int64
 	callee := benchRouter(b, s, "b", answering(func(context.Context, *Msg[Raw]) (Raw, error) {
 		if n.Add(1)%200 == 0 {
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond) // the work
 		}
 		return Raw{}, nil
 	}, "mixed"))
