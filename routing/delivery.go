@@ -49,3 +49,10 @@ type delivery struct {
 func (d *delivery) finish(answer []byte) {
 	d.p.r.durable.link.answer(d, answer)
 }
+
+func (d *delivery) kindLimit() time.Duration {
+	if d.kind == nil {
+		return 0
+	}
+	return d.kind.timeLimit()
+}

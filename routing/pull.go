@@ -3,7 +3,6 @@ package routing
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,28 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-)
-
-const (
-	// orderExpires is how long an order for shared work waits at the server. It
-	// is shorter than it takes to tell that a node hangs (5 s): such a node keeps
-	// its orders, and what it had would be handed back into its hands.
-	orderExpires = 4 * time.Second
-	// orderSilence is when an order for work of which nothing was heard, not even
-	// that it expired, is taken to be lost.
-	orderSilence = orderExpires + 3*time.Second
-	// Nobody else waits for what is in a mailbox: its orders can stand for long,
-	// which is less for the servers to agree on, and heartbeats say that they do.
-	mailExpires   = 30 * time.Second
-	mailHeartbeat = 3 * time.Second
-	mailSilence   = 2*mailHeartbeat + time.Second
-	// patience is how many orders in a row go unheard before somebody looks
-	// whether the consumer is there.
-	patience = 3
-
-	statusHeader  = "Status"
-	textHeader    = "Description"
-	pendingHeader = "Nats-Pending-Messages"
 )
 
 // puller brings the messages of one consumer into the lanes of their kinds.
@@ -154,114 +131,6 @@ func (p *puller) drainArrived() {
 	}
 }
 
-// resubscribe makes a new reply subject for orders. Orders of an earlier
-// connection die with the interest in theirs: the server may not have noticed
-// yet that it was away, and would deliver what is not counted any more.
-func (p *puller) resubscribe() {
-	if p.sub != nil {
-		_ = p.sub.Unsubscribe() // the only errors are of a closed connection
-	}
-	p.epoch++
-	p.forgetOrders()
-	sub, err := p.r.nc.ChanSubscribe(p.inbox()+"*", p.msgs)
-	if err != nil {
-		p.r.log.Error("the messages of a consumer cannot be received", "stream", p.stream, "consumer", p.consumer, "err", err)
-	}
-	p.sub = sub
-	p.heard = time.Now()
-}
-
-// inbox is the subject of the current epoch's orders up to their number. It has
-// more tokens than the subject of a call's answer, which it is beside.
-func (p *puller) inbox() string {
-	return p.r.cluster.InboxPrefix(p.r.id, p.r.currentIncarnation()) + "pull." +
-		p.stream + "." + p.consumer + "." + strconv.FormatUint(p.epoch, 10) + "."
-}
-
-func (p *puller) forgetOrders() {
-	clear(p.orders)
-	p.ordered = 0
-	p.voided = p.order
-}
-
-// free is how many more messages can be ordered.
-func (p *puller) free() int {
-	if !p.mixed {
-		return p.limit - p.kinds[0].lane.load() - p.ordered
-	}
-	p.mu.Lock()
-	inHand := len(p.held)
-	p.mu.Unlock()
-	slots := 0
-	for _, k := range p.kinds {
-		slots += max(k.opts.Concurrency-k.lane.load(), 0)
-	}
-	return min(slots, p.limit-inHand) - p.ordered
-}
-
-// orderMore asks for as many messages as there are free slots, where that is
-// worth a request: when nothing is on order, or when half of the slots are free.
-func (p *puller) orderMore(timer *time.Timer) {
-	if !p.r.durable.link.up.Load() || p.sub == nil {
-		return
-	}
-	n := p.free()
-	if n <= 0 || p.ordered > 0 && n < (p.limit+1)/2 {
-		return
-	}
-	if wait := time.Until(p.resume); wait > 0 {
-		timer.Reset(wait)
-		return
-	}
-	p.order++
-	request := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, orderExpires)
-	if p.mixed {
-		request = fmt.Appendf(nil, `{"batch":%d,"expires":%d,"idle_heartbeat":%d}`, n, mailExpires, mailHeartbeat)
-	}
-	err := p.r.nc.PublishMsg(&nats.Msg{
-		Subject: "$JS.API.CONSUMER.MSG.NEXT." + p.stream + "." + p.consumer,
-		Reply:   p.inbox() + strconv.FormatUint(p.order, 10),
-		Data:    request,
-	})
-	if err != nil {
-		p.later() // the connection is away; its return wakes us
-		timer.Reset(time.Until(p.resume))
-		return
-	}
-	if p.ordered == 0 {
-		p.heard = time.Now()
-		timer.Reset(p.silence())
-	}
-	p.orders[p.order] = n
-	p.ordered += n
-}
-
-// later puts the next order off.
-func (p *puller) later() { p.resume = time.Now().Add(p.pause.next()) }
-
-// checkSilence is for orders that nobody speaks of any more. It returns when to
-// look again.
-func (p *puller) checkSilence() time.Duration {
-	if p.ordered == 0 {
-		return p.silence()
-	}
-	if rest := p.silence() - time.Since(p.heard); rest > 0 {
-		return rest
-	}
-	p.r.log.Warn("a consumer is silent", "stream", p.stream, "consumer", p.consumer)
-	p.forgetOrders()
-	p.r.miss()
-	return p.silence()
-}
-
-// silence is how long a consumer with orders may say nothing.
-func (p *puller) silence() time.Duration {
-	if p.mixed {
-		return mailSilence
-	}
-	return orderSilence
-}
-
 // receive takes one message of the subscription: a delivery, or a word of the
 // server about an order.
 func (p *puller) receive(m *nats.Msg) {
@@ -302,169 +171,12 @@ func (p *puller) receive(m *nats.Msg) {
 	}
 }
 
-// status is what the server says of an order.
-func (p *puller) status(m *nats.Msg, status string) {
-	number, _ := strconv.ParseUint(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], 10, 64)
-	asked, open := p.orders[number]
-	if status != "503" {
-		p.unheard = 0
-	}
-	if status == "100" || number <= p.voided {
-		return // an order that still stands, or is settled
-	}
-	text := m.Header.Get(textHeader)
-	settle := func(rest int) {
-		delete(p.orders, number)
-		p.ordered = max(p.ordered-rest, 0)
-	}
-	rest, err := strconv.Atoi(m.Header.Get(pendingHeader))
-	switch {
-	case err == nil: // it expired, or ended early: so much of it will not come
-		if open {
-			settle(rest)
-		}
-	case status == "503": // nobody has heard it: an election, or no such consumer
-		if open {
-			settle(asked)
-		}
-		p.later()
-		if p.unheard++; p.unheard >= patience {
-			p.r.miss() // an election takes seconds, but so does waiting in vain
-		}
-	case text == "Leadership Change", text == "Server Shutdown":
-		// Every order of the old leader is void; each may be told of.
-		p.forgetOrders()
-		p.later()
-	case text == "Consumer Deleted":
-		p.forgetOrders()
-		p.later()
-		p.r.miss()
-	default:
-		p.r.log.Warn("a consumer refuses an order", "stream", p.stream, "consumer", p.consumer, "status", status, "description", text)
-		if open {
-			settle(asked)
-		}
-		p.later()
-	}
-}
-
 func (p *puller) kindOf(subject string) *kind {
 	name, ok := strings.CutPrefix(subject, p.prefix)
 	if !ok {
 		return nil
 	}
 	return p.r.kinds[name]
-}
-
-// take puts a delivery on the table. It is false for a message that is there
-// already: the server delivered it again because it heard nothing for so long,
-// and the attempt in hand answers for both.
-func (p *puller) take(d *delivery) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.last = max(p.last, d.ack.seq)
-	delete(p.retrying, d.ack.seq)
-	if old := p.held[d.ack.seq]; old != nil && !old.back {
-		return false
-	}
-	p.held[d.ack.seq] = d
-	return true
-}
-
-// forget takes a delivery off the table: its answer is sent.
-func (p *puller) forget(d *delivery) {
-	p.mu.Lock()
-	if p.held[d.ack.seq] == d {
-		delete(p.held, d.ack.seq)
-	}
-	p.mu.Unlock()
-	if p.mixed {
-		p.slotFreed()
-	}
-}
-
-// retryAt remembers a message that was handed back with a delay: it is pending
-// at the server, and this node answers for it as if it held it.
-func (p *puller) retryAt(d *delivery, at time.Time) {
-	p.mu.Lock()
-	p.retrying[d.ack.seq] = at
-	p.mu.Unlock()
-}
-
-// letGo prepares the answer of a delivery, and is false for one that has none,
-// because its stream is no more. A message that is handed back may return before
-// the hand-back is noted here.
-func (p *puller) letGo(d *delivery, back bool) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d.back = back
-	return !d.void
-}
-
-// keep takes letGo back: the answer could not be sent.
-func (p *puller) keep(d *delivery) {
-	p.mu.Lock()
-	d.back = false
-	p.mu.Unlock()
-}
-
-// inHand is every sequence that this node answers for.
-func (p *puller) inHand() []uint64 {
-	now := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	all := make([]uint64, 0, len(p.held)+len(p.retrying))
-	for seq := range p.held {
-		all = append(all, seq)
-	}
-	for seq, until := range p.retrying {
-		if now.After(until.Add(time.Second)) {
-			delete(p.retrying, seq) // somebody else has it by now
-			continue
-		}
-		all = append(all, seq)
-	}
-	return all
-}
-
-// held asks the loop what is in hand, so that the answer has everything that
-// arrived before the question.
-func (p *puller) askHeld(ctx context.Context) []uint64 {
-	if !p.running.Load() {
-		return nil
-	}
-	answer := make(chan []uint64, 1)
-	select {
-	case p.asks <- answer:
-		select {
-		case seqs := <-answer:
-			return seqs
-		case <-ctx.Done():
-			return nil
-		}
-	case <-p.done:
-		return p.inHand()
-	case <-ctx.Done():
-		return nil
-	}
-}
-
-// voidUnless voids everything in hand when the stream is not the one that it
-// came from: the server has forgotten it, and the sequences begin anew.
-func (p *puller) voidUnless(created time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.created.IsZero() || p.created.Equal(created) {
-		p.created = created
-		return
-	}
-	p.created = created
-	p.last = 0
-	for _, d := range p.held {
-		d.void = true
-	}
-	clear(p.held)
-	clear(p.retrying)
 }
 
 // provisioned notes that the consumer is there. Orders at one that was made
@@ -485,57 +197,6 @@ func (p *puller) wasMade() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.made.IsZero()
-}
-
-// resumeFrom is the sequence from which a consumer that is made anew has to
-// deliver, so that nothing that was stored meanwhile is missed: the oldest one
-// in hand, else the one after the newest seen. It is 0 for a first consumer.
-func (p *puller) resumeFrom() uint64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.made.IsZero() {
-		return 0
-	}
-	from := p.last + 1
-	for seq := range p.held {
-		from = min(from, seq)
-	}
-	for seq := range p.retrying {
-		from = min(from, seq)
-	}
-	return from
-}
-
-// progress tells the server of everything in hand that work goes on, and
-// reports handlers that ignore the end of their time.
-func (p *puller) progress() {
-	now := time.Now()
-	p.mu.Lock()
-	replies := make([]string, 0, len(p.held))
-	var overdue []*delivery
-	for _, d := range p.held {
-		replies = append(replies, d.msg.Reply)
-		if limit := d.kindLimit(); limit > 0 && !d.overdue && !d.began.IsZero() && now.Sub(d.began) > limit {
-			d.overdue = true
-			overdue = append(overdue, d)
-		}
-	}
-	p.mu.Unlock()
-	for _, reply := range replies {
-		if p.r.nc.Publish(reply, ackProgress) != nil {
-			return // the connection is away
-		}
-	}
-	for _, d := range overdue {
-		p.r.log.Warn("a handler goes on after its time limit", "kind", d.kind.name, "seq", d.ack.seq, "limit", d.kindLimit())
-	}
-}
-
-func (d *delivery) kindLimit() time.Duration {
-	if d.kind == nil {
-		return 0
-	}
-	return d.kind.timeLimit()
 }
 
 // slotFreed lets the loop look whether more can be ordered.

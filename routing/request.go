@@ -22,8 +22,9 @@ var (
 	errRequest = errors.New("bad request")
 )
 
-// decodeRequest reads a request; inboxes is the InboxRoot of the cluster. Sender: a node tells it by its reply inbox;
-// a plain NATS client may say Catga-From, and is else unknown.
+// decodeRequest reads a request; inboxes is the InboxRoot of the cluster.
+// Sender: a node tells it by its reply inbox; a plain NATS client may say
+// Catga-From, and is else unknown.
 func decodeRequest(req *request, inboxes string, m *nats.Msg) error {
 	req.msg.Attempt = 1
 	req.msg.Header = m.Header

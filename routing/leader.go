@@ -1,0 +1,89 @@
+package routing
+
+import (
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/wire"
+)
+
+// leader is one goroutine that reads the channel, for as long as it is the leader.
+type leader struct {
+	// at is even while it waits for a message and odd while it runs a handler,
+	// and grows by one with each change; deposed when another took its place.
+	at atomic.Uint64
+	// kind is what it runs, or ran last.
+	kind atomic.Pointer[served]
+}
+
+const deposed = ^uint64(0)
+
+// promote makes a new goroutine the leader.
+func (d *dispatcher) promote() {
+	l := &leader{}
+	d.leader.Store(l)
+	d.running.Go(func() { d.lead(l) })
+}
+
+func (d *dispatcher) lead(l *leader) {
+	ended := false
+	defer func() {
+		// A handler that ends its goroutine (t.FailNow does) ends the leader.
+		if at := l.at.Load(); !ended && at != deposed && l.at.CompareAndSwap(at, deposed) {
+			d.promote()
+		}
+	}()
+	for {
+		var m *nats.Msg
+		select { // one channel alone is cheap to look at
+		case m = <-d.in:
+		default:
+			select {
+			case m = <-d.in:
+			case <-d.closing:
+				ended = true
+				return
+			case <-d.drained:
+				select {
+				case m = <-d.in:
+				default:
+					ended = true
+					return
+				}
+			}
+		}
+		if d.isClosing.Load() {
+			d.refuse(m, wire.RefusedLeaving)
+			continue
+		}
+		if !d.take(l, m) {
+			ended = true
+			return
+		}
+	}
+}
+
+// take handles one message; it returns false when l is not the leader any more.
+func (d *dispatcher) take(l *leader, m *nats.Msg) bool {
+	s := d.subs[m.Sub]
+	if s == nil || m.Header != nil && !isFor(m.Header, d.r.id) {
+		return true
+	}
+	switch s.enter(m) {
+	case full:
+		d.refuse(m, wire.RefusedBusy)
+		return true
+	case queued:
+		return true
+	}
+	if s.mean.Load() > int64(slowKind) {
+		d.running.Go(func() { s.handle(m) })
+		return true
+	}
+	l.kind.Store(s)
+	at := l.at.Add(1)
+	d.watch.begin()
+	s.handle(m)
+	return l.at.CompareAndSwap(at, at+1)
+}

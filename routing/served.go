@@ -1,0 +1,167 @@
+package routing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/wire"
+)
+
+const (
+	// slowKind is the mean from which on a kind gets a goroutine per message.
+	slowKind = 200 * time.Microsecond
+	// meanWeight is the share of one message in the moving mean, as a divisor.
+	meanWeight = 8
+)
+
+// served is one kind as the dispatcher sees it.
+type served struct {
+	*kind
+	d *dispatcher
+
+	// mean is the moving mean of how long its handler takes, in nanoseconds.
+	mean atomic.Int64
+
+	mu      sync.Mutex
+	running int
+	waiting []*nats.Msg // at-most-once messages without a place
+	dropped uint64
+}
+
+// entry says what becomes of a message on arrival.
+type entry int
+
+const (
+	runs   entry = iota // it has a place
+	queued              // it waits for one, or is dropped
+	full                // it has none
+)
+
+// enter looks for a place for m.
+func (s *served) enter(m *nats.Msg) entry {
+	call := wantsAnswer(m.Reply)
+	s.mu.Lock()
+	switch {
+	case s.running < callLimit:
+		s.running++
+		s.mu.Unlock()
+		return runs
+	case call:
+		s.mu.Unlock()
+		return full
+	case len(s.waiting) < castQueue:
+		s.waiting = append(s.waiting, m)
+		s.mu.Unlock()
+		return queued
+	}
+	s.dropped++
+	n := s.dropped
+	s.mu.Unlock()
+	if n&(n-1) == 0 { // the first, second, fourth...: a flood must not flood the log
+		s.d.r.log.Warn("at-most-once messages dropped: handlers are too slow", "kind", s.name, "dropped", n)
+	}
+	return queued
+}
+
+// leave gives a place back; a message that waited takes it over.
+func (s *served) leave() *nats.Msg {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.waiting) == 0 {
+		s.running--
+		return nil
+	}
+	m := s.waiting[0]
+	s.waiting[0] = nil
+	s.waiting = s.waiting[1:]
+	if len(s.waiting) == 0 {
+		s.waiting = nil
+	}
+	return m
+}
+
+// handle runs the handler for m, answers, and gives the place of m back.
+func (s *served) handle(m *nats.Msg) {
+	d := s.d
+	var a Raw
+	err := errGoexit // unless the handler returns
+	defer func() {
+		s.answer(m, a, err)
+		if next := s.leave(); next != nil {
+			d.running.Go(func() { s.handle(next) })
+		}
+	}()
+	start := time.Now()
+	var req request
+	if err = decodeRequest(&req, d.inboxes, m); err != nil {
+		return
+	}
+	err = errGoexit
+	req.msg.Body.Name = s.name
+	req.msg.Sent = start
+	ctx, cancel := s.context(req.timeout, m.Header)
+	defer cancel()
+	a, err = s.call(ctx, &req.msg)
+	took := int64(time.Since(start))
+	mean := s.mean.Load()
+	s.mean.Store(mean + (took-mean)/meanWeight)
+}
+
+var errGoexit = errors.New("the handler ended its goroutine")
+
+// answer tells the caller of m how it ended.
+func (s *served) answer(m *nats.Msg, a Raw, err error) {
+	d := s.d
+	switch {
+	case !wantsAnswer(m.Reply):
+		if err != nil {
+			d.r.log.Warn("at-most-once message failed", "kind", s.name, "subject", m.Subject, "err", err)
+		}
+	case errors.Is(err, errVersion):
+		d.refuse(m, wire.RefusedVersion)
+	case errors.Is(err, errRequest):
+		d.answer(errorAnswer(m.Reply, codeBadRequest, err.Error()))
+	case err != nil:
+		d.answer(failureAnswer(m.Reply, err))
+	case !s.opts.Reply:
+		d.answer(&nats.Msg{Subject: m.Reply})
+	default:
+		d.answer(successAnswer(m.Reply, a))
+	}
+}
+
+// context is the ctx of one handler: it ends with limit, the caller's deadline,
+// or with the time limit of the kind, and in Close. It is the router's own where
+// there is neither.
+func (s *served) context(limit time.Duration, h nats.Header) (context.Context, context.CancelFunc) {
+	ctx := s.d.r.ctx
+	if h != nil {
+		ctx = withTrace(ctx, h)
+	}
+	if l := s.opts.TimeLimit; l > 0 && (limit == 0 || l < limit) {
+		limit = l
+	}
+	if limit == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
+// call runs the handler; a panic is an error without the stack, which is for
+// the log of this node only.
+func (s *served) call(ctx context.Context, m *Msg[Raw]) (a Raw, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.d.r.log.Error("handler panicked", "kind", s.name, "from", m.From, "panic", v, "stack", string(debug.Stack()))
+			a, err = Raw{}, fmt.Errorf("handler panicked: %v", v)
+		}
+	}()
+	return s.handler(ctx, m)
+}
