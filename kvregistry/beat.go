@@ -1,9 +1,13 @@
 package kvregistry
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"time"
+
+	"github.com/catga/catga-go/internal/wire"
 )
 
 const (
@@ -33,6 +37,18 @@ type beat struct {
 	Incarnation uint64 `json:"inc,omitempty"`
 	// Tripwire is the number of the node's newest tripwire; absent means 1.
 	Tripwire uint64 `json:"trip,omitempty"`
+	// Server, Addr and Embedded are as in a pong, for a watcher that never had one.
+	Server   string `json:"server,omitempty"`
+	Addr     string `json:"addr,omitempty"`
+	Embedded bool   `json:"embedded,omitempty"`
+}
+
+// newBeat is the beat of an incarnation of this node; of none yet for 0.
+func (s *session) newBeat(incarnation uint64) beat {
+	return beat{
+		Version: wire.Version, Incarnation: incarnation, Tripwire: s.own.trip.number.Load(),
+		Server: s.nc.ConnectedServerId(), Addr: s.nc.ConnectedAddr(), Embedded: embedded(s.nc),
+	}
 }
 
 func decodeBeat(data []byte) (beat, error) {
@@ -44,4 +60,56 @@ func decodeBeat(data []byte) (beat, error) {
 		return beat{}, fmt.Errorf("beat: wire version %d", b.Version)
 	}
 	return b, nil
+}
+
+// beats writes this node's heartbeat and looks after its record.
+func (s *session) beats() {
+	for {
+		every := beatEvery(int(s.size.Load()))
+		s.beat(s.ctx, every)
+		// Spread, so that nodes that started together do not beat together.
+		wait := every - time.Duration(rand.Int64N(int64(every/5)))
+		if pause(s.ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+func (s *session) beat(ctx context.Context, every time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, every)
+	defer cancel()
+	m := s.own.self.Load()
+	stored := s.own.stored.Load()
+	if m == nil || stored == 0 {
+		return
+	}
+	if err := s.store.putBeat(ctx, m.ID, s.newBeat(m.Incarnation), beatLives*every); err != nil {
+		if s.ctx.Err() == nil {
+			s.log.Debug("beat not written", "node", m.ID, "err", err)
+			s.post(func() { s.resync(false) })
+		}
+		return
+	}
+	revision, err := s.store.revisionOf(ctx, m.ID)
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.post(func() { s.resync(false) })
+		}
+		return
+	}
+	if revision == stored || stored != s.own.stored.Load() {
+		return
+	}
+	s.own.wantLook()
+	if revision == 0 {
+		// Perhaps not only the own record is gone.
+		s.post(func() { s.resync(true) })
+	}
+}
+
+// tellTripwire writes a beat that names the newest tripwire.
+func (s *session) tellTripwire(ctx context.Context, l life) {
+	if err := s.store.putBeat(ctx, l.id, s.newBeat(l.incarnation), beatLives*beatEvery(int(s.size.Load()))); err != nil {
+		s.log.Debug("beat not written", "node", l.id, "err", err)
+	}
 }

@@ -112,10 +112,21 @@ func (s *session) ask(ctx context.Context, other string, l life) opinion {
 	return confirmed
 }
 
-// blame tells whether the NATS server that a node was connected to, by its
-// last pong, is dead. A node whose server runs in its own process dies with it
-// and has no server to blame; of a node that never answered nothing is known.
-func (s *session) blame(ctx context.Context, p pong) (dead bool) {
+// embedded tells whether the NATS server of a connection runs in this process.
+func embedded(nc *nats.Conn) bool { return nc.Opts.InProcessServer != nil }
+
+// blame tells whether the NATS server that l was connected to is dead, by its
+// last pong, or by its beat when this node never had a pong. A node whose
+// server runs in its own process dies with it and has no server to blame; nor
+// has one that has neither. When nobody can say, the server is to blame.
+func (s *session) blame(ctx context.Context, l life, p pong) (dead bool) {
+	if p.Server == "" {
+		b, err := s.store.beatOf(ctx, l.id)
+		if err != nil {
+			return true
+		}
+		p.Server, p.Addr, p.Embedded = b.Server, b.Addr, b.Embedded
+	}
 	if p.Server == "" || p.Embedded || p.Server == s.nc.ConnectedServerId() {
 		return false
 	}

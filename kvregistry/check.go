@@ -3,8 +3,6 @@ package kvregistry
 import (
 	"context"
 	"fmt"
-
-	"github.com/catga/catga-go/internal/wire"
 )
 
 // Check makes the round trip that Status does not make: it writes this node's
@@ -26,7 +24,7 @@ func (r *Registry) Check(ctx context.Context) error {
 		return nil
 	}
 	m := s.own.self.Load()
-	if err := s.store.putBeat(ctx, m.ID, beat{Version: wire.Version, Incarnation: m.Incarnation, Tripwire: s.own.trip.number.Load()}, beatLives*maxBeat); err != nil {
+	if err := s.store.putBeat(ctx, m.ID, s.newBeat(m.Incarnation), beatLives*maxBeat); err != nil {
 		return fmt.Errorf("kvregistry: check: the store cannot be written: %w", err)
 	}
 	c, ok, err := s.store.last(ctx, m.ID)

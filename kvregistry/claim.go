@@ -162,7 +162,7 @@ func (p *presence) claim(ctx context.Context) error {
 		if err := p.answers.await(ctx, rec.ID); err != nil {
 			return err
 		}
-		_ = p.s.store.putBeat(ctx, rec.ID, beat{Version: wire.Version}, beatLives*minBeat)
+		_ = p.s.store.putBeat(ctx, rec.ID, p.s.newBeat(0), beatLives*minBeat)
 		revision, err := p.s.store.put(ctx, rec, expected, 0)
 		if err == nil {
 			rec.Incarnation = revision

@@ -4,18 +4,18 @@ package kvregistry
 type EventKind int
 
 const (
-	// Joined: the member is there. The first event of an incarnation.
+	// Joined says that the member is there: the first event of an incarnation.
 	Joined EventKind = iota + 1
-	// Synced: everything that was there when the watch began has been told.
+	// Synced says that everything that was there when the watch began has been told.
 	// The event's member is empty.
 	Synced
-	// Updated: metadata, kinds, endpoint or state of the member changed.
+	// Updated says that metadata, kinds, endpoint or state of the member changed.
 	Updated
-	// Left: the member said goodbye. Member.Reason is ReasonLeft or ReasonClosed.
+	// Left says that the member said goodbye. Member.Reason is ReasonLeft or ReasonClosed.
 	Left
-	// Lost: the member is gone without a goodbye. Member.Reason says why.
+	// Lost says that the member is gone without a goodbye. Member.Reason says why.
 	Lost
-	// Evicted: this very node was declared gone, or its name was taken, while
+	// Evicted says that this very node was declared gone, or its name was taken, while
 	// it was alive. It rejoins as a new incarnation if it can.
 	Evicted
 )

@@ -8,8 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/catga/catga-go/internal/wire"
 	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/provision"
+	"github.com/catga/catga-go/internal/wire"
 )
 
 const (
@@ -162,7 +164,10 @@ func (r *responder) await(ctx context.Context, id string) error {
 		}
 		r.any = sub
 	}
-	return r.s.flush(ctx)
+	if err := r.s.flush(ctx); err != nil {
+		return err
+	}
+	return provision.SubscribeDenied(r.s.nc, r.any.Subject)
 }
 
 // settle listens for probes of l only, and answers those that came during the claim.
@@ -241,7 +246,7 @@ func (r *responder) handle(msg *nats.Msg) {
 	}
 	p := pong{
 		Version: wire.Version, ID: l.id, Incarnation: l.incarnation, Revision: r.s.hub.view.Load().Revision,
-		Server: r.s.nc.ConnectedServerId(), Addr: r.s.nc.ConnectedAddr(), Embedded: r.s.nc.Opts.InProcessServer != nil, Tripwire: r.s.own.trip.armed(),
+		Server: r.s.nc.ConnectedServerId(), Addr: r.s.nc.ConnectedAddr(), Embedded: embedded(r.s.nc), Tripwire: r.s.own.trip.armed(),
 	}
 	data, err := json.Marshal(p)
 	if err != nil {

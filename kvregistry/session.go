@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/catga/catga-go/internal/provision"
 	"github.com/catga/catga-go/internal/wire"
@@ -128,23 +125,22 @@ func (s *session) connected(ctx context.Context) error {
 	return nil
 }
 
-// follow subscribes to the feed and takes the first snapshot.
+// follow subscribes to the feed and then takes the first snapshot: what is
+// subscribed is in force before anything is read.
 func (s *session) follow(ctx context.Context) error {
-	if _, err := s.subscribe(s.cluster.RegistryAll(), s.onFeed); err != nil {
-		return fmt.Errorf("kvregistry: %w", err)
+	if err := s.subscribeNow(ctx, s.cluster.RegistryAll(), s.onFeed); err != nil {
+		return err
 	}
 	if s.own != nil {
 		// Without it crashes are noticed by probes alone.
-		if _, err := s.subscribe(s.cluster.TripwireDeleted("*"), s.onAdvisory); err != nil {
+		if err := s.subscribeNow(ctx, s.cluster.TripwireDeleted("*"), s.onAdvisory); errors.Is(err, ErrDenied) {
 			s.log.Warn("advisories not available: crashes are noticed later", "err", err)
+		} else if err != nil {
+			return err
 		}
-		if _, err := s.subscribe(s.cluster.Ask(s.cfg.Node), s.onAsk); err != nil {
-			return fmt.Errorf("kvregistry: %w", err)
+		if err := s.subscribeNow(ctx, s.cluster.Ask(s.cfg.Node), s.onAsk); err != nil {
+			return err
 		}
-	}
-	// What is subscribed is in force before anything is read.
-	if err := s.flush(ctx); err != nil {
-		return err
 	}
 	s.status = s.nc.StatusChanged()
 	s.store.relink()
@@ -234,6 +230,18 @@ func (s *session) subscribe(subject string, handle nats.MsgHandler) (*nats.Subsc
 	return s.subs.add(s.nc, subject, "", handle)
 }
 
+// subscribeNow is subscribe that returns when the server has accepted it, or
+// ErrDenied.
+func (s *session) subscribeNow(ctx context.Context, subject string, handle nats.MsgHandler) error {
+	if _, err := s.subscribe(subject, handle); err != nil {
+		return fmt.Errorf("kvregistry: %s: %w", subject, err)
+	}
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	return provision.SubscribeDenied(s.nc, subject)
+}
+
 // subscribeQueue is nc.QueueSubscribe for the life of the session.
 func (s *session) subscribeQueue(subject, queue string, handle nats.MsgHandler) (*nats.Subscription, error) {
 	return s.subs.add(s.nc, subject, queue, handle)
@@ -247,103 +255,6 @@ func (s *session) flush(ctx context.Context) error {
 		return fmt.Errorf("kvregistry: %w", err)
 	}
 	return nil
-}
-
-// beats writes this node's heartbeat and looks after its record.
-func (s *session) beats() {
-	for {
-		every := beatEvery(int(s.size.Load()))
-		s.beat(s.ctx, every)
-		// Spread, so that nodes that started together do not beat together.
-		wait := every - time.Duration(rand.Int64N(int64(every/5)))
-		if pause(s.ctx, wait) != nil {
-			return
-		}
-	}
-}
-
-func (s *session) beat(ctx context.Context, every time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, every)
-	defer cancel()
-	m := s.own.self.Load()
-	stored := s.own.stored.Load()
-	if m == nil || stored == 0 {
-		return
-	}
-	b := beat{Version: wire.Version, Incarnation: m.Incarnation, Tripwire: s.own.trip.number.Load()}
-	if err := s.store.putBeat(ctx, m.ID, b, beatLives*every); err != nil {
-		if s.ctx.Err() == nil {
-			s.log.Debug("beat not written", "node", m.ID, "err", err)
-			s.post(func() { s.resync(false) })
-		}
-		return
-	}
-	revision, err := s.store.revisionOf(ctx, m.ID)
-	if err != nil {
-		if s.ctx.Err() == nil {
-			s.post(func() { s.resync(false) })
-		}
-		return
-	}
-	if revision == stored || stored != s.own.stored.Load() {
-		return
-	}
-	s.own.wantLook()
-	if revision == 0 {
-		// Perhaps not only the own record is gone.
-		s.post(func() { s.resync(true) })
-	}
-}
-
-// tellTripwire writes a beat that names the newest tripwire.
-func (s *session) tellTripwire(ctx context.Context, l life, n uint64) {
-	b := beat{Version: wire.Version, Incarnation: l.incarnation, Tripwire: n}
-	if err := s.store.putBeat(ctx, l.id, b, beatLives*beatEvery(int(s.size.Load()))); err != nil {
-		s.log.Debug("beat not written", "node", l.id, "err", err)
-	}
-}
-
-// subscriptions are all those of a session, so that its end can wait for their
-// handlers.
-type subscriptions struct {
-	mu     sync.Mutex
-	closed bool
-	live   []*nats.Subscription
-	wg     sync.WaitGroup
-}
-
-func (ss *subscriptions) add(nc *nats.Conn, subject, queue string, handle nats.MsgHandler) (*nats.Subscription, error) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	if ss.closed {
-		return nil, ErrClosed
-	}
-	sub, err := nc.QueueSubscribe(subject, queue, handle)
-	if err != nil {
-		return nil, err
-	}
-	ss.wg.Add(1)
-	// Those of earlier tripwires and claims have ended.
-	ss.live = slices.DeleteFunc(ss.live, func(old *nats.Subscription) bool { return !old.IsValid() })
-	ss.live = append(ss.live, sub)
-	ended := sync.OnceFunc(ss.wg.Done)
-	sub.SetClosedHandler(func(string) { ended() })
-	if !sub.IsValid() {
-		// The connection was closed before the handler was set.
-		ended()
-	}
-	return sub, nil
-}
-
-func (ss *subscriptions) close() {
-	ss.mu.Lock()
-	ss.closed = true
-	live := ss.live
-	ss.mu.Unlock()
-	for _, sub := range live {
-		_ = sub.Unsubscribe()
-	}
-	ss.wg.Wait()
 }
 
 // retryable tells whether the same request may succeed later.

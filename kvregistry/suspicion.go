@@ -328,9 +328,13 @@ func (g *guard) blamed(l life, dead bool, now time.Time) {
 	switch {
 	case s == nil:
 	case dead && s.spared.IsZero():
-		// A cause that was there before counts from then.
 		s.dead, s.spared = true, now.Add(serverGrace)
-		if now.Before(g.frozen) {
+		begin := s.since
+		if begin.IsZero() {
+			begin = now.Add(-s.quiet)
+		}
+		if begin.Before(g.frozen) {
+			// The cause was there before, and counts from then.
 			s.spared = g.frozen
 		}
 	case !dead && s.dead:

@@ -130,7 +130,7 @@ func (t *tripwire) arm(ctx context.Context, l life) {
 	t.number.Store(t.n)
 	if t.n > 1 {
 		// Whoever wonders about this node looks for its newest tripwire.
-		t.s.tellTripwire(ctx, l, t.n)
+		t.s.tellTripwire(ctx, l)
 	}
 }
 

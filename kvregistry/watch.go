@@ -45,18 +45,6 @@ func (h *hub) publish(v View, events []Event) {
 	h.changed = make(chan struct{})
 }
 
-// tell passes events on that do not change the view.
-func (h *hub) tell(events []Event) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.synced {
-		return
-	}
-	for w := range h.watchers {
-		w.add(events)
-	}
-}
-
 // reset forgets the view of a Join that failed.
 func (h *hub) reset() {
 	h.mu.Lock()

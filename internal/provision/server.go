@@ -102,6 +102,16 @@ func Guard(ctx context.Context, nc *nats.Conn, subject string, do func(context.C
 	return err
 }
 
+// SubscribeDenied returns ErrDenied with the subject when the latest error of
+// nc is that it may not subscribe to subject. A server reports that only as an
+// asynchronous error: flush the connection after subscribing, then ask.
+func SubscribeDenied(nc *nats.Conn, subject string) error {
+	if last := nc.LastError(); denies(last, subject) {
+		return fmt.Errorf("%w: this user may not subscribe to %s: grant it (%w)", ErrDenied, subject, last)
+	}
+	return nil
+}
+
 func denied(subject string, err error) error {
 	return fmt.Errorf("%w: this user may not publish to %s: grant it (%w)", ErrDenied, subject, err)
 }

@@ -1,0 +1,160 @@
+package kvregistry
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// catchUpEvery is how often a member makes sure that it has missed nothing.
+	catchUpEvery = 30 * time.Second
+	// behindWait is how long a view may be behind another before it catches up: a
+	// message may be on its way.
+	behindWait = 100 * time.Millisecond
+	// minRetry and maxRetry bound the pause before the store is asked again.
+	minRetry = 50 * time.Millisecond
+	maxRetry = 2 * time.Second
+)
+
+// syncState is the reading of the store.
+type syncState struct {
+	running bool
+	again   bool
+	// full asks for everything instead of what is new.
+	full bool
+	// held are the messages of the feed that came during the reading.
+	held  []change
+	known identity
+	// at is when the table was last known to be complete.
+	at    time.Time
+	retry time.Duration
+	due   time.Time
+}
+
+// heard takes the revision that a ping told; peerAt one that a pong told.
+func (s *session) heard(revision uint64) {
+	if revision > s.hub.view.Load().Revision {
+		s.post(func() { s.peerAt(revision) })
+	}
+}
+
+// peerAt notes that somebody has a view of that revision.
+func (s *session) peerAt(revision uint64) {
+	if revision > s.table.complete && !s.sync.running {
+		at := time.Now().Add(behindWait)
+		if s.sync.due.IsZero() || at.Before(s.sync.due) {
+			s.sync.due = at
+		}
+	}
+}
+
+// reading is what a reading of the store has found.
+type reading struct {
+	changes []change
+	through uint64
+	id      identity
+	// all means that changes are everything that the store has; anew, that the
+	// store is another one than before.
+	all, anew bool
+}
+
+// resync reads what is new in the store, or everything when full. One reading
+// runs at a time; another one follows when it was asked for meanwhile.
+func (s *session) resync(full bool) {
+	s.sync.full = s.sync.full || full
+	if s.sync.running {
+		s.sync.again = true
+		return
+	}
+	if !s.link.up {
+		return // the reconnect asks again
+	}
+	// The marks of what was deleted are kept for a time only.
+	full = s.sync.full || !s.synced || time.Since(s.sync.at) > markerTTL*9/10
+	s.sync.running, s.sync.again, s.sync.full = true, false, false
+	s.sync.due = time.Time{}
+	complete, known := s.table.complete, s.sync.known
+	s.work(func(ctx context.Context) func() {
+		r, err := s.read(ctx, complete, known, full)
+		return func() { s.settle(r, full, err) }
+	})
+}
+
+// read asks the leader what the store is and reads what is new in it, or all.
+// A store that is not there any more is made again.
+func (s *session) read(ctx context.Context, complete uint64, known identity, full bool) (r reading, err error) {
+	r.id, err = s.store.identify(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s.log.Warn("the registry's bucket is gone, making it again")
+		if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision, complete); err != nil {
+			return r, err
+		}
+		r.id, err = s.store.identify(ctx)
+	}
+	if err != nil {
+		return r, err
+	}
+	r.anew = !known.created.IsZero() && !known.created.Equal(r.id.created) || r.id.last < complete
+	r.all = full || r.anew
+	from := complete
+	if r.all {
+		from = 0
+	}
+	r.changes, r.through, err = s.store.snapshot(ctx, from, r.id)
+	return r, err
+}
+
+// settle takes the end of a reading.
+func (s *session) settle(r reading, full bool, err error) {
+	now := time.Now()
+	s.sync.running = false
+	held := s.sync.held
+	s.sync.held = nil
+	if err != nil {
+		s.log.Debug("the store was not read", "err", err)
+		s.setStale(now)
+		s.sync.full = s.sync.full || full
+		s.sync.retry = min(max(2*s.sync.retry, minRetry), maxRetry)
+		s.sync.due = now.Add(s.sync.retry + rand.N(s.sync.retry))
+		s.deltas(held)
+		return
+	}
+	s.sync.known, s.sync.at, s.sync.retry = r.id, now, 0
+	if r.anew {
+		s.log.Warn("the registry's bucket was made anew: showing this node again, the others do the same")
+	}
+	if r.all {
+		s.changed(s.table.rebase(r.changes, r.through, r.anew))
+	} else {
+		s.changed(s.table.catchUp(r.changes, r.through))
+	}
+	s.synced = true
+	s.setFresh()
+	s.deltas(held)
+	if s.own != nil {
+		if e := s.table.entries[s.cfg.Node]; s.own.stored.Load() != 0 && (e == nil || e.missing || e.read != s.own.stored.Load()) {
+			s.own.wantLook()
+		}
+	}
+	if s.sync.again || s.sync.full || s.table.behind() {
+		s.resync(false)
+		return
+	}
+	if s.sync.due.IsZero() {
+		// Spread, so that nodes do not ask all at once.
+		s.sync.due = now.Add(catchUpEvery - rand.N(catchUpEvery/5))
+	}
+}
+
+// deltas takes messages of the feed that were held back.
+func (s *session) deltas(held []change) {
+	for _, c := range held {
+		events, gap := s.table.delta(c)
+		s.changed(events)
+		s.sync.again = s.sync.again || gap
+	}
+}
