@@ -20,11 +20,13 @@
 //     latest state of each member, never a wrong order and never a stale end.
 //  3. When Join has returned, the node is in its own view and in the store.
 //     When Leave has returned, its goodbye is in the store.
-//  4. A member is Lost only after its own probe subject had no listener twice,
-//     a grace apart (or twice after the server itself reported that its
-//     connection has been gone for a grace), or after it was silent for
-//     seconds while the prober's own path was proven to work. The last act
-//     before the verdict is a fresh probe; the verdict is one compare-and-set.
+//  4. A member is Lost as crashed only after its probe subject had no listener,
+//     its grace (stated in its record) was over, its tripwire was gone, and
+//     still nobody listened; as hung only after seconds of silence in which the
+//     prober's own path was proven to work and another member heard nothing
+//     either. The NATS server that it is connected to is blamed first. The last
+//     act before the verdict is a fresh probe; the verdict is one
+//     compare-and-set.
 //  5. A store that cannot be reached, is slow, restarts, or comes back empty
 //     buries nobody. The view stays and is marked stale until it is true again.
 //  6. One name, one live node. A second process with the name of a live node

@@ -259,11 +259,10 @@ func (s *session) flush(ctx context.Context) error {
 
 // retryable tells whether the same request may succeed later.
 func retryable(err error) bool {
-	if errors.Is(err, ErrTooLarge) || errors.Is(err, ErrClosed) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, provision.ErrDenied) {
-		return false
-	}
-	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, jetstream.ErrNoStreamResponse) {
-		return errors.Is(err, jetstream.ErrNoStreamResponse)
+	for _, final := range []error{ErrTooLarge, ErrClosed, ErrDenied, nats.ErrConnectionClosed, nats.ErrMaxPayload} {
+		if errors.Is(err, final) {
+			return false
+		}
 	}
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return api.Code >= 500
