@@ -59,6 +59,9 @@ func (r *Router) invoke(d *delivery, attempt int) (answer Raw, err error) {
 	if err := checkVersion(d.msg.Header); err != nil {
 		return Raw{}, err
 	}
+	if err := checkSelect(d.msg.Header); err != nil {
+		return Raw{}, err
+	}
 	id, from := idOf(d.msg.Header)
 	m := &Msg[Raw]{
 		Body:    Raw{Name: d.kind.name, ContentType: contentTypeOf(d.msg.Header), Data: d.msg.Data},

@@ -19,6 +19,8 @@ type CallOptions struct {
 	// Idempotent says that running the call twice is as good as once: it is
 	// then also tried again where it is unknown whether a node ran it.
 	Idempotent bool
+	// Pick chooses the node of a call to Any; nil is RoundRobin.
+	Pick Strategy
 	// Header is added to the request. Names that begin with Nats- or Catga- are
 	// refused.
 	Header nats.Header
@@ -60,7 +62,8 @@ type calls struct {
 //
 // The error is *HandlerError where the handler ran and failed, ErrNotDelivered
 // where no handler ran or will run, and else ErrUnknown. They wrap the reason:
-// ErrNoMember, ErrNoHandler, ErrBusy, ErrTooLarge, what ended ctx, and so on.
+// ErrNoMember, ErrNoHandler, ErrSelector, ErrBusy, ErrTooLarge, what ended ctx,
+// and so on. Any with a selector that chooses none of the handlers is ErrNoMember.
 func (r *Router) Call(ctx context.Context, to One, m Raw, o CallOptions) (Raw, error) {
 	if err := r.sendable(); err != nil {
 		return Raw{}, notDelivered(err)
@@ -71,7 +74,11 @@ func (r *Router) Call(ctx context.Context, to One, m Raw, o CallOptions) (Raw, e
 	if ctx.Err() != nil {
 		return Raw{}, notDelivered(ctxReason(ctx))
 	}
-	c := call{r: r, to: to.target(), msg: m, idempotent: o.Idempotent, end: time.Now().Add(callTimeout), late: errDeadline}
+	t := to.target()
+	if err := t.where.problem(); err != nil {
+		return Raw{}, notDelivered(err)
+	}
+	c := call{r: r, to: t, msg: m, idempotent: o.Idempotent, strategy: o.Pick, end: time.Now().Add(callTimeout), late: errDeadline}
 	extra := 0
 	if d, ok := ctx.Deadline(); ok {
 		c.timed = true
@@ -112,6 +119,7 @@ type call struct {
 	header     nats.Header // nil where there is nothing to say
 	timed      bool        // ctx has a deadline, which the handler is told
 	idempotent bool
+	strategy   Strategy
 	end        time.Time
 	late       error // what is wrong after end
 
@@ -128,11 +136,11 @@ func (c *call) choose() (*peer, error) {
 	if c.to.to == toNode {
 		return memberFor(view, c.to.id, c.msg.Name)
 	}
-	handlers := view.handlers[c.msg.Name]
-	if len(handlers) == 0 {
-		return nil, noHandler(c.msg.Name)
+	handlers, err := view.candidates(c.msg.Name, c.to.where)
+	if err != nil {
+		return nil, err
 	}
-	return pick(handlers, c.r.id, c.tried, c.r.turn(c.msg.Name)), nil
+	return c.pick(handlers, c.tried)
 }
 
 // memberFor returns node id if it is a member that handles kind.
@@ -202,9 +210,12 @@ func (c *call) next(ctx context.Context, last *peer, err error) (*peer, error) {
 	if p == nil && err == nil {
 		// Everybody was asked. Those who did not run it may be asked again; those
 		// who may have are left out.
-		handlers := c.r.peers.Load().handlers[c.msg.Name]
-		if p = pick(handlers, c.r.id, c.burnt, c.r.turn(c.msg.Name)); p == nil {
-			return nil, fmt.Errorf("%w %s that was not asked", ErrNoHandler, c.msg.Name)
+		var handlers []*peer
+		if handlers, err = c.r.peers.Load().candidates(c.msg.Name, c.to.where); err == nil {
+			p, err = c.pick(handlers, c.burnt)
+		}
+		if p == nil && err == nil {
+			err = fmt.Errorf("%w %s that was not asked", ErrNoHandler, c.msg.Name)
 		}
 	}
 	return p, err
@@ -274,6 +285,8 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 		c.detached = true
 		return Raw{}, notDelivered(c.late)
 	}
+	p.pending.Add(1)
+	defer p.pending.Add(-1)
 	w, reply := in.await()
 	answered := false
 	defer func() { in.release(w, answered) }()

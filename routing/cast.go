@@ -29,6 +29,12 @@ func (r *Router) cast(ctx context.Context, to Target, m Raw, o SendOptions) erro
 		extra++
 	}
 	t := to.target()
+	if err := t.where.problem(); err != nil {
+		return notDelivered(err)
+	}
+	if t.where != nil {
+		extra++
+	}
 	if t.to == toOthers || t.to == toNodes {
 		extra++
 	}
@@ -63,11 +69,11 @@ func (r *Router) castSubject(t target, kind string, h nats.Header) (string, erro
 		}
 		return r.calls.node(p.ID, kind), nil
 	case toAny:
-		p := pick(view.handlers[kind], r.id, nil, r.turn(kind))
-		if p == nil {
-			return "", noHandler(kind)
+		handlers, err := view.candidates(kind, t.where)
+		if err != nil {
+			return "", err
 		}
-		return r.calls.node(p.ID, kind), nil
+		return r.calls.node(pick(handlers, r.id, nil, r.turn(kind)).ID, kind), nil
 	case toOthers:
 		h[wire.HeaderExcept] = []string{r.id}
 	case toNodes:
@@ -77,6 +83,9 @@ func (r *Router) castSubject(t target, kind string, h nats.Header) (string, erro
 			}
 		}
 		h[wire.HeaderOnly] = []string{strings.Join(t.ids, ",")}
+	}
+	if t.where != nil {
+		h[wire.HeaderSelect] = []string{t.where.String()}
 	}
 	return r.cluster.CallAll(kind), wire.CheckKind(kind)
 }

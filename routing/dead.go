@@ -212,14 +212,18 @@ func (r *Router) resurrected(ctx context.Context, letter DeadLetter) (*nats.Msg,
 		t = target{to: toNode, id: letter.Node}
 	} else if id, ok := r.cluster.NodeOfMail(letter.Subject); ok {
 		t = target{to: toNode, id: id}
+		if where := selectorOf(letter.Header); where != nil && where.err == nil {
+			t = target{to: toAny, where: where} // it was for any such node
+		}
 	}
-	if err := r.checkTarget(ctx, t, letter.Kind); err != nil {
+	t, err := r.aim(ctx, t, letter.Kind)
+	if err != nil {
 		return nil, err
 	}
 	h := maps.Clone(letter.Header)
 	for name := range letter.Header {
 		if strings.HasPrefix(name, "Nats-") || strings.HasPrefix(name, "Catga-Dead-") ||
-			name == wire.HeaderOnly || name == wire.HeaderExcept {
+			name == wire.HeaderOnly || name == wire.HeaderExcept || name == wire.HeaderSelect && t.where == nil {
 			delete(h, name)
 		}
 	}

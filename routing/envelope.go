@@ -102,9 +102,23 @@ func checkVersion(h nats.Header) error {
 	return nil
 }
 
-// isFor reports whether a fan-out message is meant for node id.
-func isFor(h nats.Header, id string) bool {
+// isFor reports whether a message to many is meant for this node, by what the
+// node itself knows of its metadata now.
+func (r *Router) isFor(h nats.Header) bool {
+	var metadata map[string]string
+	if self := r.self.Load(); self != nil {
+		metadata = self.Metadata
+	}
+	return isFor(h, r.id, metadata)
+}
+
+// isFor is the pure part. A message with a selector that is none is for
+// everybody: who would run it refuses it, see checkSelect.
+func isFor(h nats.Header, id string, metadata map[string]string) bool {
 	if h.Get(wire.HeaderExcept) == id {
+		return false
+	}
+	if s := selectorOf(h); s.problem() == nil && !s.matches(metadata) {
 		return false
 	}
 	only, ok := h[wire.HeaderOnly]
@@ -119,6 +133,23 @@ func isFor(h nats.Header, id string) bool {
 		}
 	}
 	return false
+}
+
+// selectorOf returns the selector in h, nil where there is none.
+func selectorOf(h nats.Header) *selector {
+	values := h[wire.HeaderSelect]
+	if len(values) == 0 {
+		return nil
+	}
+	return parseSelector(strings.Join(values, ","))
+}
+
+// checkSelect reports a message whose selector nobody can read.
+func checkSelect(h nats.Header) error {
+	if err := selectorOf(h).problem(); err != nil {
+		return Permanent(fmt.Errorf("routing: header %s: %w", wire.HeaderSelect, err))
+	}
+	return nil
 }
 
 // ackInfo is what the server says of a delivery in its ack subject.

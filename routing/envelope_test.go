@@ -74,17 +74,25 @@ func TestIDs(t *testing.T) {
 
 func TestFanoutSelection(t *testing.T) {
 	for name, c := range map[string]struct {
-		h    nats.Header
-		want bool
+		h        nats.Header
+		metadata map[string]string
+		want     bool
 	}{
-		"all":     {nil, true},
-		"others":  {nats.Header{wire.HeaderExcept: {"n2"}}, true},
-		"me":      {nats.Header{wire.HeaderExcept: {"n1"}}, false},
-		"with":    {nats.Header{wire.HeaderOnly: {"n0,n1,n2"}}, true},
-		"without": {nats.Header{wire.HeaderOnly: {"n0,n11"}}, false},
-		"nobody":  {nats.Header{wire.HeaderOnly: {""}}, false},
+		"all":     {nil, nil, true},
+		"others":  {nats.Header{wire.HeaderExcept: {"n2"}}, nil, true},
+		"me":      {nats.Header{wire.HeaderExcept: {"n1"}}, nil, false},
+		"with":    {nats.Header{wire.HeaderOnly: {"n0,n1,n2"}}, nil, true},
+		"without": {nats.Header{wire.HeaderOnly: {"n0,n11"}}, nil, false},
+		"nobody":  {nats.Header{wire.HeaderOnly: {""}}, nil, false},
+
+		"selected":             {nats.Header{wire.HeaderSelect: {"zone in (a,b)"}}, map[string]string{"zone": "b"}, true},
+		"not selected":         {nats.Header{wire.HeaderSelect: {"zone in (a,b)"}}, map[string]string{"zone": "c"}, false},
+		"no metadata":          {nats.Header{wire.HeaderSelect: {"zone"}}, nil, false},
+		"selected, me":         {nats.Header{wire.HeaderSelect: {"zone"}, wire.HeaderExcept: {"n1"}}, map[string]string{"zone": ""}, false},
+		"two selectors":        {nats.Header{wire.HeaderSelect: {"zone", "!canary"}}, map[string]string{"zone": "", "canary": ""}, false},
+		"a selector of no use": {nats.Header{wire.HeaderSelect: {"zone in a"}}, nil, true}, // refused where it would run
 	} {
-		if got := isFor(c.h, "n1"); got != c.want {
+		if got := isFor(c.h, "n1", c.metadata); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -58,7 +58,7 @@ func FuzzEnvelope(f *testing.F) {
 		if checkVersion(h) == nil && version != "" && strings.TrimLeft(version, "+0") != "1" {
 			t.Fatalf("version %q is taken", version)
 		}
-		if isFor(h, except) && except != "" {
+		if isFor(h, except, nil) && except != "" {
 			t.Fatal("excepted and meant")
 		}
 		if got := traceOf(withTrace(t.Context(), h))[wire.HeaderTraceParent]; got != trace {

@@ -67,7 +67,7 @@ func (d *dispatcher) lead(l *leader) {
 // take handles one message; it returns false when l is not the leader any more.
 func (d *dispatcher) take(l *leader, m *nats.Msg) bool {
 	s := d.subs[m.Sub]
-	if s == nil || m.Header != nil && !isFor(m.Header, d.r.id) {
+	if s == nil || m.Header != nil && !d.r.isFor(m.Header) {
 		return true
 	}
 	switch s.enter(m) {

@@ -3,6 +3,7 @@ package routing
 import (
 	"maps"
 	"slices"
+	"sync/atomic"
 )
 
 // Peer is what routing knows of a node: who it is and what it can do.
@@ -48,12 +49,15 @@ type Change struct {
 	Kind ChangeKind
 }
 
-// peer is one incarnation of a node in a snapshot. Nothing in it changes; gone
-// is closed when that incarnation is lost, left, or replaced.
+// peer is one incarnation of a node in a snapshot. Nothing in it changes but
+// pending; gone is closed when that incarnation is lost, left, or replaced.
 type peer struct {
 	Peer
 	lost bool // gone without a goodbye: only its mail is of interest
 	gone chan struct{}
+	// pending is how many calls of this router wait for its answer. It belongs
+	// to the incarnation, as gone does.
+	pending *atomic.Int64
 }
 
 func (p *peer) handles(kind string) bool { return slices.Contains(p.Kinds, kind) }
@@ -90,10 +94,10 @@ func (s *peers) with(changes []Change) (next *peers, ended []*peer) {
 		case Up:
 			p := &peer{Peer: c.Peer.clone()}
 			if old != nil && !old.lost && old.Incarnation == p.Incarnation {
-				p.gone = old.gone // the same life with other properties
+				p.gone, p.pending = old.gone, old.pending // the same life with other properties
 			} else {
 				end(old)
-				p.gone = make(chan struct{})
+				p.gone, p.pending = make(chan struct{}), new(atomic.Int64)
 			}
 			next.byID[p.ID] = p
 		case Left:

@@ -164,7 +164,7 @@ func (p *puller) receive(m *nats.Msg) {
 		// Only a filter that is being changed lets it through; let go of it
 		// without counting it as an attempt for long.
 		d.finish(nakAfter(progressEvery))
-	case p.mixed && p.stream == p.r.cluster.FanoutStream() && !isFor(m.Header, p.r.id):
+	case p.mixed && p.stream == p.r.cluster.FanoutStream() && !p.r.isFor(m.Header):
 		d.finish(ackDone)
 	default:
 		d.kind.lane.put(d)

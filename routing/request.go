@@ -38,6 +38,9 @@ func decodeRequest(req *request, inboxes string, m *nats.Msg) error {
 	if err := checkVersion(m.Header); err != nil {
 		return fmt.Errorf("%w: %w", errVersion, err)
 	}
+	if err := checkSelect(m.Header); err != nil {
+		return fmt.Errorf("%w: %w", errRequest, err)
+	}
 	req.msg.Body.ContentType = contentTypeOf(m.Header)
 	id, from := idOf(m.Header)
 	req.msg.ID = id

@@ -27,6 +27,9 @@ type Router struct {
 
 	// peers is the membership as last told; readers take it without a lock.
 	peers atomic.Pointer[peers]
+	// self is this node as it was last told; it stays when the node is not in
+	// peers for a while.
+	self atomic.Pointer[peer]
 	// updates serializes writers of peers.
 	updates sync.Mutex
 
@@ -194,6 +197,7 @@ func (r *Router) Update(changes []Change) {
 	r.peers.Store(next)
 	r.updates.Unlock()
 	if self := next.byID[r.id]; self != nil && !self.lost {
+		r.self.Store(self)
 		r.durable.releases.once.Do(func() { close(r.durable.releases.seen) })
 	}
 	for _, p := range ended {

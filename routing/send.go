@@ -41,6 +41,12 @@ type SendOptions struct {
 // for a caller's id that is stored already. Mail to a node that was lost is
 // stored: it waits for its return.
 //
+// Any with a selector is one of the members that handle the kind and that the
+// selector chooses, in turn; the message is mail to that node from then on, and
+// should the node be lost it waits for its return, as with To. Where no member
+// is chosen it is ErrNoMember. A selector of All and Others is judged by each
+// receiver when the message reaches it, by the metadata that it has then.
+//
 // All and Others reach every node that handles the kind and whose fan-out
 // consumer was there when the message was stored: every member, and those that
 // are about to join.
@@ -63,8 +69,8 @@ func (r *Router) Send(ctx context.Context, to Target, m Raw, o SendOptions) erro
 	if err := wire.CheckKind(m.Name); err != nil {
 		return notDelivered(err)
 	}
-	t := to.target()
-	if err := r.checkTarget(ctx, t, m.Name); err != nil {
+	t, err := r.aim(ctx, to.target(), m.Name)
+	if err != nil {
 		return notDelivered(err)
 	}
 	msg, err := r.envelope(ctx, t, m, o)
@@ -84,25 +90,37 @@ func (r *Router) Send(ctx context.Context, to Target, m Raw, o SendOptions) erro
 	return nil
 }
 
-// checkTarget refuses what nobody would handle.
-func (r *Router) checkTarget(ctx context.Context, t target, kind string) error {
+// aim refuses what nobody would handle, and chooses the node of a message to
+// any that a selector chooses.
+func (r *Router) aim(ctx context.Context, t target, kind string) (target, error) {
 	view := r.peers.Load()
+	if err := t.where.problem(); err != nil {
+		return t, err
+	}
 	switch t.to {
 	case toNode:
-		return r.checkMailbox(view, t.id, kind)
+		return t, r.checkMailbox(view, t.id, kind)
 	case toNodes:
 		if len(t.ids) == 0 {
-			return fmt.Errorf("%w: no node is named", ErrNoMember)
+			return t, fmt.Errorf("%w: no node is named", ErrNoMember)
 		}
 		for _, id := range t.ids {
 			if err := r.checkMailbox(view, id, kind); err != nil {
-				return err
+				return t, err
 			}
 		}
 	case toAny:
-		return r.checkHandled(ctx, view, kind)
+		if t.where == nil {
+			return t, r.checkHandled(ctx, view, kind)
+		}
+		handlers, err := view.candidates(kind, t.where)
+		if err != nil {
+			return t, err
+		}
+		// Stored work is everybody's, the sender's own node included.
+		t.id = pick(handlers, "", nil, r.turn(kind)).ID
 	}
-	return nil
+	return t, nil
 }
 
 // checkMailbox refuses mail to a node that is not there and will not be back,
@@ -151,7 +169,7 @@ func (r *Router) checkHandled(ctx context.Context, view *peers, kind string) err
 
 // envelope makes the message to store.
 func (r *Router) envelope(ctx context.Context, t target, m Raw, o SendOptions) (*nats.Msg, error) {
-	h, err := newHeader(ctx, m, o.Header, 4)
+	h, err := newHeader(ctx, m, o.Header, 5)
 	if err != nil {
 		return nil, err
 	}
@@ -161,6 +179,9 @@ func (r *Router) envelope(ctx context.Context, t target, m Raw, o SendOptions) (
 		h[wire.HeaderExcept] = []string{r.id}
 	case toNodes:
 		h[wire.HeaderOnly] = []string{strings.Join(t.ids, ",")}
+	}
+	if t.where != nil {
+		h[wire.HeaderSelect] = []string{t.where.String()}
 	}
 	if o.ID == "" {
 		h[wire.HeaderMsgID] = []string{r.ids.next()}
@@ -174,10 +195,10 @@ func (r *Router) envelope(ctx context.Context, t target, m Raw, o SendOptions) (
 
 // subject is where a durable message to t is stored.
 func (r *Router) subject(t target, kind string) string {
-	switch t.to {
-	case toNode:
+	switch {
+	case t.id != "": // toNode, and toAny with a selector
 		return r.cluster.NodeMail(t.id, kind)
-	case toAny:
+	case t.to == toAny:
 		return r.cluster.Work(kind)
 	default:
 		return r.cluster.All(kind)
@@ -188,15 +209,19 @@ func (r *Router) subject(t target, kind string) string {
 // Others is one scope for all senders: a handler that runs again elsewhere and
 // repeats its sends is the same sender to its caller.
 func (t target) scope() string {
+	where := ""
+	if t.where != nil {
+		where = "." + t.where.scope()
+	}
 	switch t.to {
 	case toNode:
 		return "node." + t.id
 	case toAny:
-		return "work"
+		return "work" + where
 	case toAll:
-		return "all"
+		return "all" + where
 	case toOthers:
-		return "others"
+		return "others" + where
 	default:
 		sum := sha256.Sum256([]byte(strings.Join(t.ids, ",")))
 		return "nodes." + hex.EncodeToString(sum[:8])

@@ -21,14 +21,16 @@ type Many interface {
 // To is the node with that id. Durable messages survive its restart.
 func To(id string) One { return oneTarget{target{to: toNode, id: id}} }
 
-// Any is any one node that handles the kind.
-func Any() One { return oneTarget{target{to: toAny}} }
+// Any is any one node that handles the kind; with selectors, one that all of
+// them choose.
+func Any(where ...Selector) One { return oneTarget{target{to: toAny, where: allOf(where)}} }
 
-// All is every node that handles the kind, the sender included.
-func All() Many { return manyTarget{target{to: toAll}} }
+// All is every node that handles the kind, the sender included; with selectors,
+// those that all of them choose.
+func All(where ...Selector) Many { return manyTarget{target{to: toAll, where: allOf(where)}} }
 
-// Others is every node that handles the kind, but not the sender.
-func Others() Many { return manyTarget{target{to: toOthers}} }
+// Others is All without the sender.
+func Others(where ...Selector) Many { return manyTarget{target{to: toOthers, where: allOf(where)}} }
 
 // Nodes is the nodes with those ids. Each of them must be a member that
 // handles the kind.
@@ -52,8 +54,10 @@ const (
 // target is what the verbs look at.
 type target struct {
 	to  targetKind
-	id  string   // toNode
+	id  string   // toNode; toAny with a selector once its node is chosen
 	ids []string // toNodes: sorted, each once
+	// where narrows toAny, toAll and toOthers; nil is everybody.
+	where *selector
 }
 
 type oneTarget struct{ t target }

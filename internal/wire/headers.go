@@ -20,6 +20,9 @@ const (
 	HeaderOnly = "Catga-Only"
 	// HeaderExcept is the one node that a fan-out message is not for.
 	HeaderExcept = "Catga-Except"
+	// HeaderSelect is the selector of a message: the metadata that a node must
+	// have which it is for. In a mailbox it is how its node was chosen.
+	HeaderSelect = "Catga-Select"
 	// HeaderTraceParent is the W3C trace context.
 	HeaderTraceParent = "traceparent"
 	// HeaderTraceState goes with HeaderTraceParent.
