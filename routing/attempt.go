@@ -25,6 +25,9 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 // attempt runs the handler once on a delivery and decides what becomes of it.
 func (r *Router) attempt(d *delivery) {
+	if d.gone() {
+		return
+	}
 	attempt := int(min(d.ack.attempt, 1<<31)) //nolint:gosec // bounded
 	if most := d.kind.opts.Retry.maxAttempt(); attempt > most {
 		r.bury(d, attempt-1, fmt.Errorf("delivered %d times, %d at most", attempt, most), "poison")
@@ -32,6 +35,8 @@ func (r *Router) attempt(d *delivery) {
 	}
 	_, err := r.invoke(d, attempt)
 	switch {
+	case d.gone():
+		return
 	case err == nil:
 		d.finish(ackDone)
 		return
@@ -71,7 +76,7 @@ func (r *Router) invoke(d *delivery, attempt int) (answer Raw, err error) {
 		Sent:    d.ack.stored,
 		Header:  d.msg.Header,
 	}
-	ctx := withTrace(context.WithValue(r.ctx, handlerKey{}, r), d.msg.Header)
+	ctx := withTrace(context.WithValue(d.life.ctx, handlerKey{}, r), d.msg.Header)
 	if limit := d.kind.timeLimit(); limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, errTimeLimit)

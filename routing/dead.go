@@ -50,12 +50,14 @@ const (
 // hand.
 func (r *Router) bury(d *delivery, attempts int, cause error, reason string) {
 	letter := r.letter(d, attempts, cause)
-	for size := 0; ; {
-		_, err := r.store(r.ctx, letter)
+	for size := 0; !d.gone(); {
+		_, err := r.store(d.life.ctx, letter)
 		switch {
 		case err == nil:
 			r.log.Error("a message is a dead letter", "kind", d.kind.name, "attempts", attempts, "reason", reason)
 			d.finish(ackTerm(reason))
+			return
+		case d.gone():
 			return
 		case r.ctx.Err() != nil:
 			d.finish(ackNak)

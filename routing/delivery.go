@@ -34,6 +34,7 @@ func ackTerm(reason string) []byte {
 type delivery struct {
 	p    *puller
 	kind *kind
+	life *life // in which it arrived
 	msg  *nats.Msg
 	ack  ackInfo
 
@@ -42,6 +43,17 @@ type delivery struct {
 	overdue bool      // its time limit has been reported
 	void    bool      // the stream it came from is no more: it has no answer
 	back    bool      // it is being handed back: the next copy is another attempt
+}
+
+// gone reports that the message is not this node's any more: whatever became of
+// the handler, it has no answer.
+func (d *delivery) gone() bool {
+	if d.life.over.Load() {
+		return true
+	}
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	return d.void
 }
 
 // finish answers a delivery. What cannot be sent now is sent when the

@@ -65,12 +65,6 @@ func (r *Router) pullers() []*puller {
 // nothing of its own at the server.
 func (r *Router) observes() bool { return r.observer.Load() }
 
-func (r *Router) currentIncarnation() uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.incarnation
-}
-
 // miss asks for a look at what is there.
 func (r *Router) miss() {
 	select {

@@ -7,10 +7,14 @@ import (
 
 // take puts a delivery on the table. It is false for a message that is there
 // already: the server delivered it again because it heard nothing for so long,
-// and the attempt in hand answers for both.
+// and the attempt in hand answers for both. It is false too for what arrives in
+// a life that is over.
 func (p *puller) take(d *delivery) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if d.life.over.Load() {
+		return false
+	}
 	p.last = max(p.last, d.ack.seq)
 	delete(p.retrying, d.ack.seq)
 	if old := p.held[d.ack.seq]; old != nil && !old.back {
@@ -36,18 +40,31 @@ func (p *puller) forget(d *delivery) {
 // at the server, and this node answers for it as if it held it.
 func (p *puller) retryAt(d *delivery, at time.Time) {
 	p.mu.Lock()
-	p.retrying[d.ack.seq] = at
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	if !d.void && !d.life.over.Load() {
+		p.retrying[d.ack.seq] = at
+	}
 }
 
 // letGo prepares the answer of a delivery, and is false for one that has none,
-// because its stream is no more. A message that is handed back may return before
+// because its stream is no more or its life is over. A message that is handed back may return before
 // the hand-back is noted here.
 func (p *puller) letGo(d *delivery, back bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d.back = back
-	return !d.void
+	return !d.void && !d.life.over.Load()
+}
+
+// letAllGo empties the table of a life that is over, and returns how many
+// messages were on it.
+func (p *puller) letAllGo() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.held)
+	clear(p.held)
+	clear(p.retrying)
+	return n
 }
 
 // keep takes letGo back: the answer could not be sent.

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -79,6 +80,15 @@ func (l *lane) next() *delivery {
 	l.waiting[l.head] = nil
 	l.head++
 	return d
+}
+
+// dropOver drops what has not begun and came in a life that is over.
+func (l *lane) dropOver() {
+	l.mu.Lock()
+	kept := slices.DeleteFunc(l.waiting[l.head:], func(d *delivery) bool { return d.life.over.Load() })
+	l.size.Add(int64(len(kept) - len(l.waiting[l.head:])))
+	l.waiting, l.head = kept, 0
+	l.mu.Unlock()
 }
 
 // close takes no more and hands back what has not begun. The returned channel

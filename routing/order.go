@@ -33,13 +33,22 @@ const (
 
 // resubscribe makes a new reply subject for orders. Orders of an earlier
 // connection die with the interest in theirs: the server may not have noticed
-// yet that it was away, and would deliver what is not counted any more.
+// yet that it was away, and would deliver what is not counted any more. After an
+// eviction there is none until the next life.
 func (p *puller) resubscribe() {
 	if p.sub != nil {
 		_ = p.sub.Unsubscribe() // the only errors are of a closed connection
+		p.sub = nil
 	}
 	p.epoch++
 	p.forgetOrders()
+	if p.life != nil && p.life.over.Load() {
+		p.discardArrived() // others may have it by now
+	}
+	p.life = p.r.life.Load()
+	if p.life.over.Load() {
+		return
+	}
 	sub, err := p.r.nc.ChanSubscribe(p.inbox()+"*", p.msgs)
 	if err != nil {
 		p.r.log.Error("the messages of a consumer cannot be received", "stream", p.stream, "consumer", p.consumer, "err", err)
@@ -48,10 +57,21 @@ func (p *puller) resubscribe() {
 	p.heard = time.Now()
 }
 
+// discardArrived drops what has arrived and was not received.
+func (p *puller) discardArrived() {
+	for {
+		select {
+		case <-p.msgs:
+		default:
+			return
+		}
+	}
+}
+
 // inbox is the subject of the current epoch's orders up to their number. It has
 // more tokens than the subject of a call's answer, which it is beside.
 func (p *puller) inbox() string {
-	return p.r.cluster.InboxPrefix(p.r.id, p.r.currentIncarnation()) + "pull." +
+	return p.r.cluster.InboxPrefix(p.r.id, p.life.incarnation) + "pull." +
 		p.stream + "." + p.consumer + "." + strconv.FormatUint(p.epoch, 10) + "."
 }
 

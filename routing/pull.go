@@ -42,6 +42,7 @@ type puller struct {
 	done  chan struct{} // the loop has ended
 
 	// Of the loop alone.
+	life    *life // to which what arrives belongs
 	sub     *nats.Subscription
 	epoch   uint64         // of the subscription
 	orders  map[uint64]int // messages asked for, by number of the order
@@ -155,9 +156,9 @@ func (p *puller) receive(m *nats.Msg) {
 	}
 	p.unheard = 0
 	p.pause.reset()
-	d := &delivery{p: p, msg: m, ack: ack, kind: p.kindOf(m.Subject)}
+	d := &delivery{p: p, msg: m, ack: ack, kind: p.kindOf(m.Subject), life: p.life}
 	if !p.take(d) {
-		return // a second copy of what is in hand; never two at once
+		return
 	}
 	switch {
 	case d.kind == nil:

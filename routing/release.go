@@ -128,8 +128,8 @@ func (q *releases) due() (kinds []string, next time.Duration) {
 // releaseOf queues the work of peers that are gone, as far as this node is the
 // one to release it.
 func (r *Router) releaseOf(ended []*peer, view *peers) {
-	if phase(r.status.Load()) != phaseStarted || r.observes() {
-		return
+	if l := r.life.Load(); phase(r.status.Load()) != phaseStarted || r.observes() || l.over.Load() {
+		return // after an eviction it is the others' task
 	}
 	for _, p := range ended {
 		if p.ID == r.id {

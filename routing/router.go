@@ -39,10 +39,12 @@ type Router struct {
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 
-	mu          sync.Mutex
-	phase       phase
-	kinds       map[string]*kind // not written after Prepare
-	incarnation uint64           // since Start
+	mu    sync.Mutex
+	phase phase
+	kinds map[string]*kind // not written after Prepare
+
+	// life is the present incarnation; nil before Start.
+	life atomic.Pointer[life]
 
 	// status is phase for readers without the lock.
 	status atomic.Int32
@@ -153,7 +155,7 @@ func (r *Router) Prepare(ctx context.Context) error {
 }
 
 // Start begins to consume, to answer and to send as the given incarnation of
-// the node. After a rejoin it is called again with the new incarnation. A
+// the node. After an eviction it is called again with the new incarnation. A
 // router that is started without Prepare only observes: it sends and calls, and
 // its handlers are never run.
 func (r *Router) Start(ctx context.Context, incarnation uint64) error {
@@ -166,7 +168,7 @@ func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 	if r.phase == phaseNew {
 		r.observer.Store(true)
 	}
-	r.incarnation = incarnation
+	earlier := r.life.Swap(r.newLife(incarnation))
 	r.mu.Unlock()
 	if err := r.startCalls(ctx, incarnation); err != nil {
 		return fmt.Errorf("routing: start: %w", err)
@@ -177,9 +179,7 @@ func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 	}
 	r.mu.Unlock()
 	if again {
-		for _, p := range r.pullers() {
-			p.wake(newConnection) // the reply subject of orders has the incarnation
-		}
+		r.startAgain(earlier)
 		return nil
 	}
 	if err := r.startDurable(ctx); err != nil {

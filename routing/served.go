@@ -103,27 +103,52 @@ func (s *served) handle(m *nats.Msg) {
 	if err = decodeRequest(&req, d.inboxes, m); err != nil {
 		return
 	}
+	life := d.r.life.Load()
+	if life.over.Load() {
+		err = errOver
+		return
+	}
 	err = errGoexit
 	req.msg.Body.Name = s.name
 	req.msg.Sent = start
-	ctx, cancel := s.context(req.timeout, m.Header)
+	ctx, cancel := s.context(life.ctx, req.timeout, m.Header)
 	defer cancel()
 	a, err = s.call(ctx, &req.msg)
+	if err != nil && life.over.Load() && isEnd(life.ctx, err) {
+		if _, ours := wire.CallerUnder(d.inboxes, m.Reply); ours {
+			err = errLetGo
+		}
+	}
 	took := int64(time.Since(start))
 	mean := s.mean.Load()
 	s.mean.Store(mean + (took-mean)/meanWeight)
 }
 
-var errGoexit = errors.New("the handler ended its goroutine")
+var (
+	errGoexit = errors.New("the handler ended its goroutine")
+	// errOver is for what did not begin because of an eviction.
+	errOver = errors.New("evicted before it began")
+	// errLetGo is for what failed because of one, and was called by a node: that
+	// node sees the eviction too.
+	errLetGo = errors.New("evicted while it ran")
+)
+
+// isEnd reports whether err is that ctx has ended.
+func isEnd(ctx context.Context, err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))
+}
 
 // answer tells the caller of m how it ended.
 func (s *served) answer(m *nats.Msg, a Raw, err error) {
 	d := s.d
 	switch {
+	case errors.Is(err, errOver):
+		d.refuse(m, wire.RefusedLeaving)
 	case !wantsAnswer(m.Reply):
 		if err != nil {
 			d.r.log.Warn("at-most-once message failed", "kind", s.name, "subject", m.Subject, "err", err)
 		}
+	case errors.Is(err, errLetGo): // the caller knows
 	case errors.Is(err, errVersion):
 		d.refuse(m, wire.RefusedVersion)
 	case errors.Is(err, errRequest):
@@ -137,11 +162,10 @@ func (s *served) answer(m *nats.Msg, a Raw, err error) {
 	}
 }
 
-// context is the ctx of one handler: it ends with limit, the caller's deadline,
-// or with the time limit of the kind, and in Close. It is the router's own where
-// there is neither.
-func (s *served) context(limit time.Duration, h nats.Header) (context.Context, context.CancelFunc) {
-	ctx := s.d.r.ctx
+// context is the ctx of one handler within that of the node's life: it ends with
+// limit, the caller's deadline, or with the time limit of the kind. It is that of
+// the life where there is neither.
+func (s *served) context(ctx context.Context, limit time.Duration, h nats.Header) (context.Context, context.CancelFunc) {
 	if h != nil {
 		ctx = withTrace(ctx, h)
 	}
