@@ -3,12 +3,10 @@ package cluster
 import (
 	"context"
 	"fmt"
-
-	"github.com/catga/catga-go/routing"
 )
 
 // Call sends q to one node and returns its answer; R is inferred from q. Any
-// means the handlers of q's kind in turn, the caller's own node last.
+// means the handlers of q's kind in turn, the caller's own node last; see Pick.
 //
 // Where nothing was delivered (the node is gone, busy or leaving) Call goes to
 // another node by itself, three times at most. Where the node is lost while it
@@ -35,9 +33,12 @@ func Call[Q Request[R], R any](ctx context.Context, n *Node, to One, q Q, opts .
 
 // CallRaw is Call for a kind that is known only at run time.
 func (n *Node) CallRaw(ctx context.Context, to One, r Raw, opts ...CallOption) (Raw, error) {
-	var o routing.CallOptions
+	var o callOptions
 	for _, opt := range opts {
 		opt.call(&o)
 	}
-	return n.router.Call(ctx, to, r, o)
+	if o.pick != nil {
+		o.Pick = n.picker(o.pick)
+	}
+	return n.router.Call(ctx, to, r, o.CallOptions)
 }

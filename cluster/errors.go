@@ -20,10 +20,13 @@ var (
 
 // The reasons.
 var (
-	// ErrNoMember means that no member of that id was ever seen, or it has left.
+	// ErrNoMember means that no member of that id was ever seen, or it has left,
+	// or that a selector chooses none of the members that handle the kind.
 	ErrNoMember = routing.ErrNoMember
 	// ErrNoHandler means that the member, or any member, does not handle the kind.
 	ErrNoHandler = routing.ErrNoHandler
+	// ErrSelector means that the expression of a Where is no selector.
+	ErrSelector = routing.ErrSelector
 	// ErrTooLarge means that the message is larger than the server takes.
 	ErrTooLarge = routing.ErrTooLarge
 	// ErrBusy means that the node has as many calls in hand as it takes.

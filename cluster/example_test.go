@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ func (getPrice) Returns(price) {}
 type demo struct {
 	ctx   context.Context
 	srv   *embedded.Server
+	nodes []*cluster.Node
 	close []func() error
 }
 
@@ -49,6 +51,7 @@ func (d *demo) node(id string) *cluster.Node {
 	if err != nil {
 		panic(err)
 	}
+	d.nodes = append(d.nodes, n)
 	d.close = append(d.close, n.Close)
 	return n
 }
@@ -70,6 +73,29 @@ func (d *demo) end() {
 		if err := d.close[i](); err != nil {
 			panic(err)
 		}
+	}
+}
+
+// describe gives nodes that have joined their metadata, and returns when n sees
+// it.
+func (d *demo) describe(n *cluster.Node, metadata map[string]map[string]string) {
+	for _, one := range d.nodes {
+		if md := metadata[one.ID()]; md != nil {
+			if err := one.SetMetadata(d.ctx, md); err != nil {
+				panic(err)
+			}
+		}
+	}
+	err := n.Wait(d.ctx, func(v cluster.View) bool {
+		for id, md := range metadata {
+			if m, _ := v.Member(id); !maps.Equal(m.Metadata, md) {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		panic(err)
 	}
 }
 

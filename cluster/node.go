@@ -234,6 +234,9 @@ func (n *Node) changed(events []kvregistry.Event) {
 		if c, ok := change(ev); ok {
 			changes = append(changes, c)
 		}
+		if ev.Kind == kvregistry.Evicted {
+			n.router.Evict(ErrEvicted) // its next incarnation comes through claims
+		}
 		if ev.Kind == kvregistry.Joined && ev.Member.ID == n.id {
 			select {
 			case <-n.claims: // an older one that run has not seen

@@ -12,19 +12,19 @@ import (
 type SendOption interface{ send(*routing.SendOptions) }
 
 // CallOption is an option of Call and CallRaw.
-type CallOption interface{ call(*routing.CallOptions) }
+type CallOption interface{ call(*callOptions) }
 
 // HandleOption is an option of Handle, HandleCall and HandleRaw.
 type HandleOption interface{ handle(*routing.HandleOptions) }
 
 type (
 	sendOption   func(*routing.SendOptions)
-	callOption   func(*routing.CallOptions)
+	callOption   func(*callOptions)
 	handleOption func(*routing.HandleOptions)
 )
 
 func (f sendOption) send(o *routing.SendOptions)       { f(o) }
-func (f callOption) call(o *routing.CallOptions)       { f(o) }
+func (f callOption) call(o *callOptions)               { f(o) }
 func (f handleOption) handle(o *routing.HandleOptions) { f(o) }
 
 // AtMostOnce sends now or not at all: nothing is stored, nothing is repeated,
@@ -43,14 +43,20 @@ func ID(id string) SendOption {
 // Idempotent allows Call to ask another node where it is unknown whether the
 // first one has run the request.
 func Idempotent() CallOption {
-	return callOption(func(o *routing.CallOptions) { o.Idempotent = true })
+	return callOption(func(o *callOptions) { o.Idempotent = true })
+}
+
+// callOptions are the options of a call, as it is made on some node.
+type callOptions struct {
+	routing.CallOptions
+	pick PickFunc
 }
 
 // HeaderOption is an option of every verb that sends.
 type HeaderOption struct{ header nats.Header }
 
 func (h HeaderOption) send(o *routing.SendOptions) { o.Header = merged(o.Header, h.header) }
-func (h HeaderOption) call(o *routing.CallOptions) { o.Header = merged(o.Header, h.header) }
+func (h HeaderOption) call(o *callOptions)         { o.Header = merged(o.Header, h.header) }
 
 // Header adds a header to the message. Names that begin with "Nats-" or
 // "Catga-" are the library's own and are refused.

@@ -1,0 +1,91 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/catga/catga-go/cluster"
+	"github.com/catga/catga-go/internal/natstest"
+)
+
+// bury writes what a watcher writes that takes node for dead.
+func bury(t *testing.T, m *natstest.Mem, node string, incarnation uint64) {
+	t.Helper()
+	js, err := jetstream.New(m.Dial(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "KV_catga_test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := "$KV.catga_test.node." + node
+	last, err := stream.GetLastMsgForSubject(t.Context(), subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := map[string]any{}
+	if err := json.Unmarshal(last.Data, &record); err != nil {
+		t.Fatal(err)
+	}
+	record["inc"], record["state"], record["reason"], record["by"] = incarnation, "offline", "hung", "other"
+	data, err := json.Marshal(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), subject, data, jetstream.WithExpectLastSequencePerSubject(last.Sequence)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEvictedNodeEndsItsHandlersAndComesBack(t *testing.T) {
+	m := natstest.Memory(t)
+	n := newNode(t, m, cluster.Config{Node: "n"})
+	begun, causes := make(chan struct{}, 10), make(chan error, 10)
+	cluster.Handle(n, func(ctx context.Context, m *cluster.Msg[greeting]) error {
+		if m.Attempt > 1 {
+			return nil // the next incarnation does it
+		}
+		begun <- struct{}{}
+		<-ctx.Done()
+		causes <- context.Cause(ctx)
+		return context.Cause(ctx)
+	})
+	pricer(n)
+	join(t, n)
+	first := n.Self().Incarnation
+	if err := n.Send(t.Context(), cluster.To("n"), greeting{}); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	bury(t, m, "n", first)
+	if err := <-causes; !errors.Is(err, cluster.ErrEvicted) {
+		t.Error("cause:", err)
+	}
+	if err := n.Wait(t.Context(), func(v cluster.View) bool {
+		m, ok := v.Member("n")
+		return ok && m.State == cluster.Online && m.Incarnation > first
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// As a new incarnation it works on.
+	natstest.Eventually(t, "calls are answered", func() bool {
+		p, err := cluster.Call(t.Context(), n, cluster.To("n"), getPrice{"pen"})
+		return err == nil && p.Cents == 300
+	})
+	if err := n.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	js, err := jetstream.New(m.Dial(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "the message of the earlier life is handled", func() bool {
+		s, err := js.Stream(t.Context(), "CATGA_test_WORK")
+		return err == nil && s.CachedInfo().State.Msgs == 0
+	})
+}
