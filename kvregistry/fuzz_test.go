@@ -36,7 +36,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		// What was read can be written and read again.
 		again, err := rec.encode()
 		if err != nil {
-			t.Skip() // grown over the limit by escaping
+			return // grown over the limit by escaping
 		}
 		back, err := decodeRecord("a", 9, again)
 		if err != nil {
