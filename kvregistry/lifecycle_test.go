@@ -224,8 +224,10 @@ func TestObserverSeesAndIsNotSeen(t *testing.T) {
 	if err := o.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := ids(a.Members()); !slices.Equal(got, []string{"a"}) {
-		t.Errorf("a sees %v", got)
+	// b has left and the observer was never there.
+	waitFor(t, a, "a")
+	if _, ok := a.View().Member(""); ok || len(a.View().Offline) != 1 {
+		t.Errorf("a sees %+v", a.View())
 	}
 }
 
