@@ -89,3 +89,77 @@ func TestEvictedNodeEndsItsHandlersAndComesBack(t *testing.T) {
 		return err == nil && s.CachedInfo().State.Msgs == 0
 	})
 }
+
+// Whoever called the node learns that the outcome is unknown, the message that
+// it had runs again, and the next incarnation answers.
+func TestEvictionSeenByACaller(t *testing.T) {
+	m := natstest.Memory(t)
+	sender := join(t, newNode(t, m, cluster.Config{Node: "sender"}))
+	begun, ended, done := make(chan string, 10), make(chan error, 10), make(chan *cluster.Msg[greeting], 10)
+	n := newNode(t, m, cluster.Config{Node: "n"})
+	cluster.Handle(n, func(ctx context.Context, msg *cluster.Msg[greeting]) error {
+		if msg.Attempt > 1 || msg.Body.Text == "after" {
+			done <- msg
+			return nil
+		}
+		begun <- "message"
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return nil // no ack: it is not this incarnation's any more
+	})
+	wait := true
+	cluster.HandleCall(n, func(ctx context.Context, q *cluster.Msg[getPrice]) (price, error) {
+		if !wait {
+			return price{Cents: 7}, nil
+		}
+		begun <- "call"
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return price{}, ctx.Err()
+	})
+	join(t, n)
+	first := n.Self()
+	if err := sender.Wait(t.Context(), func(v cluster.View) bool { _, ok := v.Member("n"); return ok }); err != nil {
+		t.Fatal(err)
+	}
+	if err := sender.Send(t.Context(), cluster.Any(), greeting{Text: "before"}); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := cluster.Call(t.Context(), sender, cluster.To("n"), getPrice{})
+		asked <- err
+	}()
+	<-begun
+	<-begun
+
+	bury(t, m, "n", first.Incarnation)
+	for range 2 {
+		if err := <-ended; !errors.Is(err, cluster.ErrEvicted) {
+			t.Error("cause:", err)
+		}
+	}
+	if err := <-asked; !errors.Is(err, cluster.ErrUnknown) {
+		t.Error("the call in flight:", err)
+	}
+	wait = false
+	if err := sender.Wait(t.Context(), func(v cluster.View) bool {
+		now, ok := v.Member("n")
+		return ok && now.State == cluster.Online && now.Incarnation > first.Incarnation
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if msg := <-done; msg.Body.Text != "before" || msg.Attempt != 2 {
+		t.Errorf("%+v", msg)
+	}
+	if err := sender.Send(t.Context(), cluster.To("n"), greeting{Text: "after"}); err != nil {
+		t.Fatal(err)
+	}
+	if msg := <-done; msg.Body.Text != "after" {
+		t.Errorf("%+v", msg)
+	}
+	natstest.Eventually(t, "it answers again", func() bool {
+		got, err := cluster.Call(t.Context(), sender, cluster.To("n"), getPrice{})
+		return err == nil && got.Cents == 7
+	})
+}

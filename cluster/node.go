@@ -181,22 +181,22 @@ func (n *Node) start(ctx context.Context, reg *kvregistry.Registry) error {
 	return errors.Join(err, n.end(reg, err))
 }
 
+// startRetry is the pause before work as a new incarnation is tried again: until
+// it succeeds the others see a member that does nothing.
+const startRetry = time.Second
+
 // run follows the registry for as long as the node lives: it starts the router
 // anew when the node comes back after an eviction, and ends the node when the
 // registry has ended by itself.
 func (n *Node) run(ctx context.Context, reg *kvregistry.Registry, incarnation uint64) {
+	claimed := incarnation
+	var again <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case claim := <-n.claims:
-			if claim == incarnation {
-				continue
-			}
-			incarnation = claim
-			if err := n.router.Start(ctx, claim); err != nil {
-				n.cfg.Log.Error("cannot work as a new incarnation", "cluster", n.cfg.Cluster, "node", n.id, "err", err)
-			}
+		case claimed = <-n.claims:
+		case <-again:
 		case <-reg.Done():
 			n.mu.Lock()
 			ours := n.phase == phaseJoined
@@ -210,6 +210,16 @@ func (n *Node) run(ctx context.Context, reg *kvregistry.Registry, incarnation ui
 			}
 			return
 		}
+		again = nil
+		if claimed == incarnation {
+			continue
+		}
+		if err := n.router.Start(ctx, claimed); err != nil {
+			n.cfg.Log.Error("cannot work as a new incarnation; trying again", "cluster", n.cfg.Cluster, "node", n.id, "err", err)
+			again = time.After(startRetry)
+			continue
+		}
+		incarnation = claimed
 	}
 }
 
@@ -234,18 +244,28 @@ func (n *Node) changed(events []kvregistry.Event) {
 		if c, ok := change(ev); ok {
 			changes = append(changes, c)
 		}
-		if ev.Kind == kvregistry.Evicted {
-			n.router.Evict(ErrEvicted) // its next incarnation comes through claims
-		}
-		if ev.Kind == kvregistry.Joined && ev.Member.ID == n.id {
-			select {
-			case <-n.claims: // an older one that run has not seen
-			default:
-			}
-			n.claims <- ev.Member.Incarnation
+		if ev.Member.ID == n.id {
+			n.changedSelf(ev)
 		}
 	}
 	n.router.Update(changes)
+}
+
+// changedSelf is about this very node: what it does for an incarnation that is
+// over ends now, and run begins the next.
+func (n *Node) changedSelf(ev kvregistry.Event) {
+	if ev.Kind != kvregistry.Evicted && ev.Kind != kvregistry.Joined {
+		return
+	}
+	select {
+	case <-n.claims: // an older one that run has not seen
+	default:
+	}
+	if ev.Kind == kvregistry.Evicted {
+		n.router.Evict(ErrEvicted)
+		return
+	}
+	n.claims <- ev.Member.Incarnation
 }
 
 func change(ev kvregistry.Event) (routing.Change, bool) {
