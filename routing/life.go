@@ -2,6 +2,7 @@ package routing
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -62,6 +63,7 @@ func (r *Router) Evict(cause error) {
 		return
 	}
 	l.end(cause)
+	r.evicted.Store(true)
 	if r.observes() {
 		return
 	}
@@ -78,13 +80,28 @@ func (r *Router) Evict(cause error) {
 	r.log.Warn("evicted: the work in hand is others' now", "incarnation", l.incarnation, "messages", inHand, "cause", cause)
 }
 
+// errNextLife is the cause of the end of a life that nobody has evicted.
+var errNextLife = errors.New("routing: the node was started as another incarnation")
+
+// begin makes the life of an incarnation the present one.
+func (r *Router) begin(incarnation uint64) {
+	earlier := r.life.Load()
+	if earlier != nil && earlier.incarnation == incarnation && !earlier.over.Load() {
+		return // a Start that failed is repeated
+	}
+	if earlier != nil {
+		r.Evict(errNextLife)
+	}
+	r.life.Store(r.newLife(incarnation))
+}
+
 // startAgain begins to consume as the next incarnation. What an evicted one had
 // and nobody has taken since is handed back.
-func (r *Router) startAgain(earlier *life) {
+func (r *Router) startAgain() {
 	for _, p := range r.pullers() {
 		p.wake(newConnection) // the reply subject of orders has the incarnation
 	}
-	if !earlier.over.Load() || r.observes() {
+	if !r.evicted.Swap(false) || r.observes() {
 		return
 	}
 	for kind := range r.kinds {

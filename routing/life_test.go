@@ -127,6 +127,11 @@ func TestNextIncarnationDoesWhatIsLeft(t *testing.T) {
 		r.Evict(errTakenForDead)
 		r.Evict(errors.New("only the first time counts"))
 		w.tell(lost(up("n1", 1+i, "work", "flaky")))
+		failing, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := r.Start(failing, 2+i); err == nil {
+			t.Error("started with a ctx that had ended")
+		}
 		if err := r.Start(t.Context(), 2+i); err != nil {
 			t.Fatal(err)
 		}
@@ -139,6 +144,34 @@ func TestNextIncarnationDoesWhatIsLeft(t *testing.T) {
 	if all := letters(t, r, ""); len(all) > 0 {
 		t.Error("dead letters", all)
 	}
+}
+
+func TestStartOfAnotherIncarnationEndsTheEarlier(t *testing.T) {
+	w := newTown(t)
+	begun, ended := make(chan int, 4), make(chan error, 4)
+	r := w.node("n1", handling(func(ctx context.Context, m *Msg[Raw]) (Raw, error) {
+		begun <- m.Attempt
+		if m.Attempt == 1 {
+			<-ctx.Done()
+			ended <- context.Cause(ctx)
+		}
+		return Raw{}, nil
+	}, "work"))
+	w.open()
+	if err := r.Send(t.Context(), Any(), text("work", ""), SendOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	if err := r.Start(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, errNextLife) {
+		t.Error("cause:", err)
+	}
+	if n := <-begun; n != 2 {
+		t.Error("attempt", n)
+	}
+	w.idle()
 }
 
 func TestEvictedNodeRefusesCallsUntilItIsBack(t *testing.T) {

@@ -45,6 +45,8 @@ type Router struct {
 
 	// life is the present incarnation; nil before Start.
 	life atomic.Pointer[life]
+	// evicted says that a life has ended and nobody has looked yet at what it left.
+	evicted atomic.Bool
 
 	// status is phase for readers without the lock.
 	status atomic.Int32
@@ -155,7 +157,9 @@ func (r *Router) Prepare(ctx context.Context) error {
 }
 
 // Start begins to consume, to answer and to send as the given incarnation of
-// the node. After an eviction it is called again with the new incarnation. A
+// the node. After an eviction it is called again with the new incarnation; an
+// earlier one that is still at work is evicted by it. A Start that failed may be
+// repeated. A
 // router that is started without Prepare only observes: it sends and calls, and
 // its handlers are never run.
 func (r *Router) Start(ctx context.Context, incarnation uint64) error {
@@ -168,8 +172,8 @@ func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 	if r.phase == phaseNew {
 		r.observer.Store(true)
 	}
-	earlier := r.life.Swap(r.newLife(incarnation))
 	r.mu.Unlock()
+	r.begin(incarnation)
 	if err := r.startCalls(ctx, incarnation); err != nil {
 		return fmt.Errorf("routing: start: %w", err)
 	}
@@ -179,7 +183,7 @@ func (r *Router) Start(ctx context.Context, incarnation uint64) error {
 	}
 	r.mu.Unlock()
 	if again {
-		r.startAgain(earlier)
+		r.startAgain()
 		return nil
 	}
 	if err := r.startDurable(ctx); err != nil {
