@@ -30,10 +30,18 @@ func (r *Router) attempt(d *delivery) {
 	}
 	attempt := int(min(d.ack.attempt, 1<<31)) //nolint:gosec // bounded
 	if most := d.kind.opts.Retry.maxAttempt(); attempt > most {
-		r.bury(d, attempt-1, fmt.Errorf("delivered %d times, %d at most", attempt, most), "poison")
+		cause := fmt.Errorf("delivered %d times, %d at most", attempt, most)
+		d.kind.tally.note(cause)
+		r.bury(d, attempt-1, cause, "poison")
 		return
 	}
-	_, err := r.invoke(d, attempt)
+	err := errGoexit // unless the handler returns
+	defer func() { r.settle(d, attempt, err) }()
+	_, err = r.invoke(d, attempt)
+}
+
+// settle answers for a message whose handler has ended with err.
+func (r *Router) settle(d *delivery, attempt int, err error) {
 	switch {
 	case d.gone():
 		return
@@ -45,12 +53,14 @@ func (r *Router) attempt(d *delivery) {
 		d.finish(ackNak)
 		return
 	}
+	d.kind.tally.fail(err)
 	v := d.kind.opts.Retry.decide(attempt, err, jitter())
 	if v.dead {
 		r.bury(d, attempt, err, v.reason)
 		return
 	}
 	r.log.Info("a message failed and is tried again", "kind", d.kind.name, "attempt", attempt, "after", v.after, "err", err)
+	d.kind.tally.retried.Add(1)
 	d.p.retryAt(d, time.Now().Add(v.after))
 	if v.after == 0 {
 		d.finish(ackNak)
@@ -82,7 +92,8 @@ func (r *Router) invoke(d *delivery, attempt int) (answer Raw, err error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, errTimeLimit)
 		defer cancel()
 	}
-	d.begin()
+	began := d.begin()
+	defer func() { d.kind.tally.messages.end(time.Since(began)) }()
 	return r.guard(ctx, d.kind, m)
 }
 
@@ -110,12 +121,14 @@ func (k *kind) timeLimit() time.Duration {
 	return k.opts.TimeLimit
 }
 
-// begin notes that the handler runs.
-func (d *delivery) begin() {
+// begin notes that the handler runs, and since when.
+func (d *delivery) begin() time.Time {
 	now := time.Now()
 	d.p.mu.Lock()
 	d.began = now
 	d.p.mu.Unlock()
+	d.kind.tally.messages.begin()
+	return now
 }
 
 // stackOf returns the stack of a panic, or nil.

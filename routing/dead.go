@@ -55,6 +55,7 @@ func (r *Router) bury(d *delivery, attempts int, cause error, reason string) {
 		switch {
 		case err == nil:
 			r.log.Error("a message is a dead letter", "kind", d.kind.name, "attempts", attempts, "reason", reason)
+			d.kind.tally.dead.Add(1)
 			d.finish(ackTerm(reason))
 			return
 		case d.gone():

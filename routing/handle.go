@@ -30,12 +30,14 @@ const (
 	defaultTimeLimit   = 5 * time.Minute
 )
 
-// kind is one handled kind. It does not change after Prepare.
+// kind is one handled kind. But for its tally and its lane it does not change
+// after Prepare.
 type kind struct {
 	name    string
 	handler Handler // with the middleware around it
 	opts    HandleOptions
 	lane    *lane // where its durable messages run
+	tally   tally
 }
 
 // Handle registers the handler of a kind. It panics where the program is

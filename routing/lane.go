@@ -16,6 +16,9 @@ type lane struct {
 
 	size atomic.Int64 // waiting and running
 
+	// paused says that nothing begins; written under mu.
+	paused atomic.Bool
+
 	mu      sync.Mutex
 	waiting []*delivery
 	head    int // of waiting
@@ -39,7 +42,7 @@ func (l *lane) put(d *delivery) {
 	}
 	l.size.Add(1)
 	l.waiting = append(l.waiting, d)
-	start := l.running < l.kind.opts.Concurrency
+	start := !l.paused.Load() && l.running < l.kind.opts.Concurrency
 	if start {
 		l.running++
 	}
@@ -56,12 +59,23 @@ func (l *lane) work() {
 		if d == nil {
 			return
 		}
-		l.r.attempt(d)
-		l.size.Add(-1)
-		for _, p := range l.sources {
-			p.slotFreed()
-		}
+		l.run(d)
 	}
+}
+
+// run runs one message. A handler that ends its goroutine (t.FailNow does) has
+// failed, and another worker takes over.
+func (l *lane) run(d *delivery) {
+	returned := false
+	defer func() {
+		l.size.Add(-1)
+		l.tell()
+		if !returned {
+			l.r.wg.Go(l.work)
+		}
+	}()
+	l.r.attempt(d)
+	returned = true
 }
 
 // next takes the oldest message, or ends the worker.
@@ -70,6 +84,8 @@ func (l *lane) next() *delivery {
 	defer l.mu.Unlock()
 	if l.head == len(l.waiting) {
 		l.waiting, l.head = l.waiting[:0], 0
+	}
+	if l.head == len(l.waiting) || l.paused.Load() {
 		l.running--
 		if l.closed && l.running == 0 {
 			close(l.idle)

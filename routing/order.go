@@ -84,6 +84,9 @@ func (p *puller) forgetOrders() {
 // free is how many more messages can be ordered.
 func (p *puller) free() int {
 	if !p.mixed {
+		if p.quiet {
+			return 0
+		}
 		return p.limit - p.kinds[0].lane.load() - p.ordered
 	}
 	p.mu.Lock()
@@ -91,7 +94,9 @@ func (p *puller) free() int {
 	p.mu.Unlock()
 	slots := 0
 	for _, k := range p.kinds {
-		slots += max(k.opts.Concurrency-k.lane.load(), 0)
+		if !k.lane.paused.Load() {
+			slots += max(k.opts.Concurrency-k.lane.load(), 0)
+		}
 	}
 	return min(slots, p.limit-inHand) - p.ordered
 }

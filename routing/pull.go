@@ -53,6 +53,7 @@ type puller struct {
 	pause   *pause
 	resume  time.Time // no order before
 	unheard int       // orders in a row that nobody has heard
+	quiet   bool      // the kind is paused, and no order stands
 
 	mu       sync.Mutex
 	held     map[uint64]*delivery // by sequence
@@ -97,12 +98,13 @@ func (p *puller) run(ctx context.Context) {
 	timer := time.NewTimer(p.silence())
 	defer timer.Stop()
 	for {
+		p.heedPause(ctx)
 		p.orderMore(timer)
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.stop:
-			p.handBack(ctx)
+			p.endOrders(ctx) // the lanes are closed and hand back what arrives
 			return
 		case m := <-p.msgs:
 			p.receive(m)
@@ -233,10 +235,10 @@ func (p *puller) wake(why wake) {
 // beginDrain stops the orders and hands back what has not begun.
 func (p *puller) beginDrain() { p.once.Do(func() { close(p.stop) }) }
 
-// handBack ends the subscription in order: the server is told first, then
-// everything that it had sent by then is read and handed back. An Unsubscribe
-// alone would leave it in hand of nobody until AckWait.
-func (p *puller) handBack(ctx context.Context) {
+// endOrders ends the subscription in order: the server is told first, then
+// everything that it had sent by then is received. An Unsubscribe alone would
+// leave it in hand of nobody until AckWait.
+func (p *puller) endOrders(ctx context.Context) {
 	if p.sub == nil || p.sub.Drain() != nil {
 		return
 	}
@@ -248,7 +250,7 @@ func (p *puller) handBack(ctx context.Context) {
 	for {
 		select {
 		case m := <-p.msgs:
-			p.receive(m) // the lane is closed and hands it back
+			p.receive(m)
 		case answer := <-p.asks:
 			p.drainArrived()
 			answer <- p.inHand()

@@ -44,9 +44,15 @@ const (
 	full                // it has none
 )
 
-// enter looks for a place for m.
+// enter looks for a place for m. A paused kind has none.
 func (s *served) enter(m *nats.Msg) entry {
 	call := wantsAnswer(m.Reply)
+	if s.lane.paused.Load() {
+		if call {
+			return full
+		}
+		return queued
+	}
 	s.mu.Lock()
 	switch {
 	case s.running < callLimit:
@@ -70,10 +76,14 @@ func (s *served) enter(m *nats.Msg) entry {
 	return queued
 }
 
-// leave gives a place back; a message that waited takes it over.
+// leave gives a place back; a message that waited takes it over, unless the kind
+// was paused since.
 func (s *served) leave() *nats.Msg {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.lane.paused.Load() {
+		s.waiting = nil
+	}
 	if len(s.waiting) == 0 {
 		s.running--
 		return nil
@@ -113,15 +123,29 @@ func (s *served) handle(m *nats.Msg) {
 	req.msg.Sent = start
 	ctx, cancel := s.context(life.ctx, req.timeout, m.Header)
 	defer cancel()
-	a, err = s.call(ctx, &req.msg)
-	if err != nil && life.over.Load() && isEnd(life.ctx, err) {
-		if _, ours := wire.CallerUnder(d.inboxes, m.Reply); ours {
-			err = errLetGo
+	s.tally.calls.begin()
+	defer func() {
+		took := time.Since(start)
+		s.tally.calls.end(took)
+		mean := s.mean.Load()
+		s.mean.Store(mean + (int64(took)-mean)/meanWeight)
+		if err != nil {
+			err = s.failed(m, life, err)
 		}
+	}()
+	a, err = s.call(ctx, &req.msg)
+}
+
+// failed notes that a run failed, and returns what its caller is to hear.
+func (s *served) failed(m *nats.Msg, l *life, err error) error {
+	if l.ctx.Err() == nil || !isEnd(l.ctx, err) {
+		s.tally.fail(err)
+		return err
 	}
-	took := int64(time.Since(start))
-	mean := s.mean.Load()
-	s.mean.Store(mean + (took-mean)/meanWeight)
+	if _, ours := wire.CallerUnder(s.d.inboxes, m.Reply); ours && l.over.Load() {
+		return errLetGo
+	}
+	return err
 }
 
 var (
