@@ -715,3 +715,63 @@ func ExampleTimeLimit() {
 	fmt.Println(errors.As(err, &refused), refused.Message)
 	// Output: true the supplier does not answer
 }
+
+func ExampleNode_Stats() {
+	d := newDemo()
+	defer d.end()
+	n := d.join("n1", pricer)
+	for range 3 {
+		if _, err := cluster.Call(d.ctx, n, cluster.Any(), getPrice{"pen"}); err != nil {
+			panic(err)
+		}
+	}
+	if _, err := cluster.Call(d.ctx, n, cluster.Any(), getPrice{}); err != nil {
+		fmt.Println(err)
+	}
+	for _, s := range n.Stats() {
+		fmt.Println(s.Kind, "- calls:", s.Calls, "failed:", s.Failed, "in flight:", s.InFlight, "mean is known:", s.Mean > 0)
+	}
+	// Output:
+	// routing: handler of price.get at node n1: no SKU (code 400)
+	// price.get - calls: 4 failed: 1 in flight: 0 mean is known: true
+}
+
+func ExampleNode_Pause() {
+	d := newDemo()
+	defer d.end()
+	n1, n2 := d.join("n1", pricer), d.join("n2", nil)
+	sees(d.ctx, n2, "n1")
+
+	if err := n1.Pause("price.get"); err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, 50*time.Millisecond)
+	defer cancel()
+	_, err := cluster.Call(ctx, n2, cluster.Any(), getPrice{"pen"})
+	fmt.Println(errors.Is(err, cluster.ErrNotDelivered), errors.Is(err, cluster.ErrBusy))
+	fmt.Println(n1.Pause("coffee.make"))
+	// Output:
+	// true true
+	// routing: pause: this node does not handle "coffee.make": nobody handles the kind
+}
+
+func ExampleNode_Resume() {
+	d := newDemo()
+	defer d.end()
+	heard := make(chan string, 1)
+	n := d.join("n1", greeter(heard))
+	if err := n.Pause("greeting"); err != nil {
+		panic(err)
+	}
+	if err := n.Send(d.ctx, cluster.To("n1"), greeting{"hello"}); err != nil {
+		panic(err) // it is stored, and waits
+	}
+	fmt.Println("paused:", n.Stats()[0].Paused, "handled:", n.Stats()[0].Received)
+	if err := n.Resume("greeting"); err != nil {
+		panic(err)
+	}
+	fmt.Println(<-heard)
+	// Output:
+	// paused: true handled: 0
+	// n1 hears "hello" from n1
+}
