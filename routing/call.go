@@ -48,6 +48,7 @@ type calls struct {
 	replies atomic.Pointer[replies]
 	turns   sync.Map // kind -> *atomic.Uint64: whose turn it is
 	nodes   string   // the CallNodePrefix of the cluster; written by startCalls before replies
+	drops   drops
 
 	mu         sync.Mutex
 	retired    []*replies // inboxes of earlier incarnations that may still be answered
@@ -59,6 +60,10 @@ type calls struct {
 // nobody is tried again, three times at most: at once at a node that it has not
 // tried, else after a pause of 0.1 s, 0.3 s, 0.9 s, each give or take a third.
 // It takes 30 s in all, or less where ctx says so.
+//
+// Where the own connection breaks while the answer is due, the answer may be lost
+// with it: 0.25 s after the connection is back the attempt ends as ErrUnknown,
+// or, with Idempotent, is made again, at the same node too if need be.
 //
 // The error is *HandlerError where the handler ran and failed, ErrNotDelivered
 // where no handler ran or will run, and else ErrUnknown. They wrap the reason:
@@ -188,6 +193,9 @@ func (c *call) again(p *peer, err error) bool {
 			c.unsure = err
 		}
 		c.tried = append(c.tried, p)
+		if isDropped(err) {
+			return c.idempotent // of the same node too, where there is no other
+		}
 		c.burnt = append(c.burnt, p)
 		return c.idempotent && c.to.to == toAny
 	default: // the handler's own answer
@@ -287,6 +295,7 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 	}
 	p.pending.Add(1)
 	defer p.pending.Add(-1)
+	back := r.calls.drops.back()
 	w, reply := in.await()
 	answered := false
 	defer func() { in.release(w, answered) }()
@@ -308,6 +317,12 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 			}
 			gone = nil
 			w.timer.Reset(min(leaveGrace, time.Until(c.end)))
+		case <-back:
+			back = nil
+			if left := time.Until(c.end); left > dropGrace {
+				late = errDropped
+				w.timer.Reset(dropGrace)
+			}
 		case <-ctx.Done():
 			return c.lateAnswer(w, &answered, p, ctxReason(ctx))
 		case <-w.timer.C:

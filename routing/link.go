@@ -118,8 +118,10 @@ func (r *Router) watchLink(statuses chan nats.Status) {
 			case !ok:
 				statuses = nil
 			case status == nats.CONNECTED:
+				r.calls.drops.mended()
 				begin(true)
 			default:
+				r.calls.drops.broke()
 				stop()
 				r.durable.link.lower()
 			}

@@ -100,6 +100,7 @@ func New(nc *nats.Conn, cfg Config) (*Router, error) {
 	}
 	r.peers.Store(newPeers())
 	r.durable.init()
+	r.calls.drops.init()
 	return r, nil
 }
 
