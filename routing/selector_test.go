@@ -172,7 +172,7 @@ func modelSelects(expr string, md map[string]string) (chosen, ok bool) {
 			chosen = chosen && (has && v == m[3]) == (m[2] != "!=")
 		} else if m := modelSet.FindStringSubmatch(part); m != nil && space(m[3]) != "" {
 			one := false
-			for _, v := range strings.Split(m[3], ",") {
+			for v := range strings.SplitSeq(m[3], ",") {
 				if !modelValue.MatchString(space(v)) {
 					return false, false
 				}
