@@ -12,11 +12,17 @@ import (
 
 func TestMain(m *testing.M) { natstest.Main(m) }
 
-func put(t *testing.T, js jetstream.JetStream) error {
+// put publishes one message; an election of several seconds is waited for.
+func put(t *testing.T, js jetstream.JetStream) (err error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	_, err := js.Publish(ctx, "a", []byte("x"), jetstream.WithRetryAttempts(40))
+	for range 30 {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		_, err = js.Publish(ctx, "a", []byte("x"), jetstream.WithMsgID("one "+t.Name()), jetstream.WithRetryAttempts(8))
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
 	return err
 }
 
