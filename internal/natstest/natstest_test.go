@@ -17,7 +17,7 @@ func put(t *testing.T, js jetstream.JetStream) (err error) {
 	t.Helper()
 	for range 30 {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		_, err = js.Publish(ctx, "a", []byte("x"), jetstream.WithMsgID("one "+t.Name()), jetstream.WithRetryAttempts(8))
+		_, err = js.Publish(ctx, "a", []byte("x"), jetstream.WithRetryAttempts(8))
 		cancel()
 		if err == nil {
 			return nil
