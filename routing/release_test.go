@@ -135,8 +135,9 @@ func TestWorkOfAHangingNodeMoves(t *testing.T) {
 	victim.pause()
 	stopped := time.Now()
 	load(t, n1, n, Any())
+	// n1 may have two orders at a time: to count them says nothing.
 	natstest.Eventually(t, "the orders of the hanging node have expired", func() bool {
-		return orders() <= 1 && time.Since(stopped) > orderExpires
+		return time.Since(stopped) > orderExpires+time.Second
 	})
 	had, _ := c.distinct()
 	begin := time.Now()
@@ -240,7 +241,8 @@ func childNode(url, id, what string) error {
 	if err := r.Start(ctx, uint64(os.Getpid())); err != nil {
 		return err
 	}
-	r.Update([]Change{up(id, uint64(os.Getpid()), "work")})
+	// It is not told of itself: it knows nobody else, and would hand back at once
+	// what those who are slow to answer hold.
 	fmt.Println("ready")
 	for i := 1; ; i++ {
 		<-n

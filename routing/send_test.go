@@ -265,16 +265,20 @@ func TestSendEndsWithItsContext(t *testing.T) {
 		defer cancel()
 		return r.nc.FlushWithContext(ctx) != nil
 	})
-	ctx, cancel = context.WithCancel(t.Context())
-	timer := time.AfterFunc(50*time.Millisecond, cancel)
-	defer timer.Stop()
-	begin := time.Now()
-	err = r.Send(ctx, Any(), text("greet", ""), SendOptions{})
-	if took := time.Since(begin); took > 150*time.Millisecond {
-		t.Errorf("a cancelled Send took %v", took)
+	// The best of a few: a machine that is busy may not get to it for as long.
+	best := time.Hour
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancelled := make(chan time.Time, 1)
+		time.AfterFunc(50*time.Millisecond, func() { cancelled <- time.Now(); cancel() })
+		err = r.Send(ctx, Any(), text("greet", ""), SendOptions{})
+		best = min(best, time.Since(<-cancelled))
+		if !errors.Is(err, ErrUnknown) || !errors.Is(err, context.Canceled) || errors.Is(err, ErrNotDelivered) {
+			t.Errorf("cancelled in flight: %v", err)
+		}
 	}
-	if !errors.Is(err, ErrUnknown) || !errors.Is(err, context.Canceled) || errors.Is(err, ErrNotDelivered) {
-		t.Errorf("cancelled in flight: %v", err)
+	if best > 100*time.Millisecond {
+		t.Errorf("a cancelled Send took %v", best)
 	}
 	s.Resume()
 	// No server at all: it cannot have arrived.
