@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -279,25 +280,35 @@ func (c *Cluster) URL() string {
 	return strings.Join(urls, ",")
 }
 
+const firstPort, lastPort = 20_000, 32_000
+
+// nextPort is where this process looks for a port next. It counts on, so that no
+// port is given twice: a server binds its own some time after it was found free.
+// Processes that run side by side begin at different places.
+var nextPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(rand.Int64N(lastPort - firstPort))
+	return &n
+}()
+
 // freePorts returns ports that nothing listens on. They lie below those that
 // the system gives to outgoing connections: one of these could take a port
 // between this look and the server's start.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
-	const first, last = 20_000, 32_000
 	var ports []int
-	for range 1000 {
-		port := first + rand.IntN(last-first)
+	for range lastPort - firstPort {
+		port := firstPort + int(nextPort.Add(1)%(lastPort-firstPort))
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
 		}
-		defer l.Close() // all at once, or the same port comes twice
+		_ = l.Close() // it was only a look
 		if ports = append(ports, port); len(ports) == n {
 			return ports
 		}
 	}
-	t.Fatalf("natstest: no %d free ports between %d and %d", n, first, last)
+	t.Fatalf("natstest: no %d free ports between %d and %d", n, firstPort, lastPort)
 	return nil
 }
 
