@@ -1,0 +1,5 @@
+module github.com/catga/catga-go/benchmarks
+
+go 1.26.0
+
+replace github.com/catga/catga-go => ../
