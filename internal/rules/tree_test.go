@@ -62,6 +62,7 @@ var paths = sync.OnceValue(func() []string {
 		switch {
 		case d.IsDir() && slices.Contains([]string{".git", "bin", "data"}, rel):
 			return filepath.SkipDir
+		case rel == ".git": // of a worktree, a file
 		case !d.IsDir() && !slices.Contains([]string{".test", ".out", ".prof"}, path.Ext(rel)):
 			out = append(out, rel)
 		}
