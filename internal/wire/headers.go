@@ -21,7 +21,9 @@ const (
 	// HeaderExcept is the one node that a fan-out message is not for.
 	HeaderExcept = "Catga-Except"
 	// HeaderSelect is the selector of a message: the metadata that a node must
-	// have which it is for. In a mailbox it is how its node was chosen.
+	// have which it is for. In a mailbox it is how the sender chose the node: the
+	// message is for any node that handles the kind and that the selector chooses,
+	// and whoever moves the mail of a lost node gives it to another one of them.
 	HeaderSelect = "Catga-Select"
 	// HeaderTraceParent is the W3C trace context.
 	HeaderTraceParent = "traceparent"
