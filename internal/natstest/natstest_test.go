@@ -101,3 +101,33 @@ func TestBubbleRunsAServerUnderFakeTime(t *testing.T) {
 		})
 	}
 }
+
+func TestProxyHoldsWhatIsSent(t *testing.T) {
+	s := natstest.Start(t)
+	p := natstest.NewProxy(t, s.URL())
+	held := natstest.Dial(t, p.URL())
+	direct := natstest.Dial(t, s.URL())
+	got, err := direct.SubscribeSync("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := direct.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	p.Hold()
+	if err := held.Publish("a", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := held.FlushTimeout(200 * time.Millisecond); err == nil {
+		t.Fatal("an answer came through")
+	}
+	if n, _, _ := got.Pending(); n != 0 || !held.IsConnected() {
+		t.Fatalf("%d messages came through, connected: %v", n, held.IsConnected())
+	}
+	p.Release()
+	if _, err := got.NextMsg(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	p.Drop()
+	natstest.Eventually(t, "connected again", func() bool { return held.Stats().Reconnects == 1 && held.IsConnected() })
+}

@@ -1,7 +1,6 @@
 package natstest
 
 import (
-	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -17,7 +16,8 @@ type Proxy struct {
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
-	shut  bool // refuse new connections
+	shut  bool          // refuse new connections
+	flow  chan struct{} // closed while bytes may pass
 }
 
 // NewProxy starts a proxy in front of the server at a nats:// url. It ends with
@@ -32,11 +32,13 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatal("natstest:", err)
 	}
-	p := &Proxy{target: u.Host, lis: lis, conns: map[net.Conn]bool{}}
+	p := &Proxy{target: u.Host, lis: lis, conns: map[net.Conn]bool{}, flow: make(chan struct{})}
+	close(p.flow)
 	p.wg.Go(p.accept)
 	t.Cleanup(func() {
 		_ = lis.Close()
 		p.Refuse()
+		p.Release()
 		p.wg.Wait()
 	})
 	return p
@@ -67,6 +69,37 @@ func (p *Proxy) Accept() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.shut = false
+}
+
+// Hold lets nothing pass until Release, as if every packet were lost: the
+// connections stay open, the ends of them included that are closed meanwhile.
+func (p *Proxy) Hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.flow:
+		p.flow = make(chan struct{})
+	default: // held already
+	}
+}
+
+// Release ends Hold: what was sent meanwhile arrives.
+func (p *Proxy) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.flow:
+	default:
+		close(p.flow)
+	}
+}
+
+// pass waits while the proxy holds.
+func (p *Proxy) pass() {
+	p.mu.Lock()
+	flow := p.flow
+	p.mu.Unlock()
+	<-flow
 }
 
 func (p *Proxy) accept() {
@@ -102,7 +135,19 @@ func (p *Proxy) add(conns ...net.Conn) bool {
 }
 
 func (p *Proxy) pipe(dst, src net.Conn) {
-	_, _ = io.Copy(dst, src)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		p.pass()
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				break
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
 	_, _ = dst.Close(), src.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,4 +10,7 @@ func (s *Server) Pause() {}
 // Resume ends a Pause.
 func (s *Server) Resume() {}
 
+// LameDuck does nothing: Windows has no SIGUSR2.
+func (s *Server) LameDuck() {}
+
 func interrupt(p *os.Process) error { return p.Kill() }
