@@ -1,0 +1,125 @@
+package soak_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// do does what a fault of the script says, and puts its end on the agenda.
+func (w *world) do(f fault) {
+	switch f.what {
+	case serverKill, serverStop, serverRestart:
+		w.doServer(f)
+	default:
+		w.doNode(f)
+	}
+}
+
+func (w *world) doNode(f fault) {
+	n := w.nodes[f.target]
+	if !w.there(n) {
+		w.logf("%s: has not joined yet: no %s", n.id, f.what)
+		return
+	}
+	w.logf("%s %s for %v", f.what, n.id, f.lasts.Round(time.Millisecond))
+	p := n.proc
+	then := func(do func()) { w.at(time.Now().Add(f.lasts), do) }
+	switch f.what {
+	case kill:
+		w.mu.Lock()
+		p.run.killed = true
+		w.mu.Unlock()
+		w.ended(p, time.Now())
+		p.kill()
+		<-p.done
+		then(func() { w.spawn(n) })
+	case leave:
+		// One that has just died of something else is started again, too.
+		_, _ = fmt.Fprintln(p.stdin, "leave")
+		var again func()
+		again = func() {
+			select {
+			case <-p.done:
+				w.spawn(n)
+			default: // still leaving
+				w.at(time.Now().Add(100*time.Millisecond), again)
+			}
+		}
+		then(again)
+	case stop:
+		back := w.away(n.id, false)
+		w.signal(p, syscall.SIGSTOP)
+		then(func() { w.signal(p, syscall.SIGCONT); back() })
+	case drop:
+		for _, proxy := range n.proxies {
+			proxy.Drop()
+		}
+	case refuse:
+		back := w.away(n.id, true)
+		for _, proxy := range n.proxies {
+			proxy.Refuse()
+		}
+		then(func() {
+			for _, proxy := range n.proxies {
+				proxy.Accept()
+			}
+			back()
+		})
+	case hold:
+		back := w.away(n.id, false)
+		for _, proxy := range n.proxies {
+			proxy.Hold()
+		}
+		then(func() {
+			for _, proxy := range n.proxies {
+				proxy.Release()
+			}
+			back()
+		})
+	}
+}
+
+func (w *world) signal(p *process, sig os.Signal) {
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		w.t.Errorf("%s: %v", p.run.id, err)
+	}
+}
+
+func (w *world) doServer(f fault) {
+	s := w.servers[f.target]
+	w.mu.Lock()
+	down := w.down
+	w.mu.Unlock()
+	if down {
+		w.logf("another server is not back yet: no %s", f.what)
+		return
+	}
+	w.logf("%s %s for %v", f.what, s.Name(), f.lasts.Round(time.Millisecond))
+	back := w.serverAway()
+	switch f.what {
+	case serverKill:
+		s.Kill()
+	case serverStop:
+		s.Pause()
+	case serverRestart:
+		s.Stop(w.t)
+	}
+	w.at(time.Now().Add(f.lasts), func() {
+		if f.what == serverStop {
+			s.Resume()
+		} else {
+			s.RestartNoWait(w.t)
+		}
+		w.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+			defer cancel()
+			if err := healthyServer(ctx, s); err != nil {
+				w.t.Errorf("server %s does not come back: %v", s.Name(), err)
+			}
+			back()
+		})
+	})
+}
