@@ -137,7 +137,7 @@ func (p *presence) claim(ctx context.Context) error {
 	rec.Incarnation, rec.Token, rec.Started = 0, rand.Text(), time.Now().UTC()
 	prepared := false
 	for {
-		held, expected, err := p.holder(ctx, rec.Token)
+		held, err := p.holder(ctx, rec.Token)
 		switch {
 		case err != nil && (errors.Is(err, ErrNodeTaken) || !retryable(err)):
 			return err
@@ -146,9 +146,9 @@ func (p *presence) claim(ctx context.Context) error {
 				return err
 			}
 			continue
-		case held != nil:
+		case held.own:
 			// An earlier write was stored although its answer was not seen.
-			return p.won(ctx, *held, expected)
+			return p.won(ctx, held.rec, held.revision)
 		}
 		if !prepared && p.s.cfg.BeforeClaim != nil {
 			if err := p.s.cfg.BeforeClaim(ctx); err != nil {
@@ -163,7 +163,11 @@ func (p *presence) claim(ctx context.Context) error {
 			return err
 		}
 		_ = p.s.store.putBeat(ctx, rec.ID, p.s.newBeat(0), beatLives*minBeat)
-		revision, err := p.s.store.put(ctx, rec, expected, 0)
+		rec.Before = nil
+		if held.rec.Incarnation != 0 {
+			rec.Before = held.rec.ending(rec.Started)
+		}
+		revision, err := p.s.store.put(ctx, rec, held.revision, 0)
 		if err == nil {
 			rec.Incarnation = revision
 			return p.won(ctx, rec, revision)
@@ -203,26 +207,36 @@ func (p *presence) again(ctx context.Context, cause error) error {
 	return nil
 }
 
-// holder looks who has the name. It returns the record if it is this very
-// claim's, and else the revision to claim over, or ErrNodeTaken.
-func (p *presence) holder(ctx context.Context, token string) (own *record, expected uint64, err error) {
+// holding is what is stored under this node's name.
+type holding struct {
+	// revision is that of the key; 0 when there is none.
+	revision uint64
+	// rec is the record; the zero record when there is none that can be read.
+	rec record
+	// own means that it is this very claim's.
+	own bool
+}
+
+// holder looks who has the name: this very claim, nobody who answers, or a live
+// process, which is ErrNodeTaken.
+func (p *presence) holder(ctx context.Context, token string) (holding, error) {
 	c, ok, err := p.s.store.last(ctx, p.rec.ID)
 	if err != nil || !ok {
-		return nil, 0, err
+		return holding{}, err
 	}
+	held := holding{revision: c.revision}
 	if c.gone {
-		return nil, c.revision, nil
+		return held, nil
 	}
 	rec, err := decodeRecord(c.id, c.revision, c.data)
 	if err != nil {
 		p.s.log.Warn("claiming over a record that cannot be read", "node", p.rec.ID, "err", err)
-		return nil, c.revision, nil
+		return held, nil
 	}
-	if rec.Token == token {
-		return &rec, c.revision, nil
-	}
-	if rec.State == Offline {
-		return nil, c.revision, nil
+	// One that was buried before its own process saw that it was stored is claimed over.
+	held.rec, held.own = rec, rec.Token == token && rec.State != Offline
+	if held.own || rec.State == Offline {
+		return held, nil
 	}
 	// This process may be waiting on the same subject itself.
 	p.answers.stop()
@@ -230,15 +244,15 @@ func (p *presence) holder(ctx context.Context, token string) (own *record, expec
 	for range 2 {
 		switch result, _ := p.s.probe(ctx, life{rec.ID, rec.Incarnation}); result {
 		case alive:
-			return nil, 0, fmt.Errorf("%w: %s, incarnation %d, since %s", ErrNodeTaken, rec.ID, rec.Incarnation, rec.Started.Format(time.RFC3339))
+			return held, fmt.Errorf("%w: %s, incarnation %d, since %s", ErrNodeTaken, rec.ID, rec.Incarnation, rec.Started.Format(time.RFC3339))
 		case nobody:
-			return nil, c.revision, nil
+			return held, nil
 		case void:
-			return nil, 0, errVoid
+			return held, errVoid
 		case silence:
 		}
 	}
-	return nil, c.revision, nil
+	return held, nil
 }
 
 var errVoid = errors.New("kvregistry: the connection was lost during a probe")

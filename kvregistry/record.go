@@ -45,10 +45,22 @@ type record struct {
 	// ForgetSeconds is how long its end stays visible, for whoever writes the end.
 	ForgetSeconds int64 `json:"forget_s,omitempty"`
 
+	// Before is how the life ended that this one follows: who did not see that
+	// end, because the claim has overwritten it, learns it here.
+	Before *ending `json:"before,omitempty"`
+
 	// Only when State is Offline.
 	Reason Reason    `json:"reason,omitempty"`
 	By     string    `json:"by,omitempty"`
 	Seen   time.Time `json:"seen,omitzero"`
+}
+
+// ending is the end of an incarnation.
+type ending struct {
+	Incarnation uint64    `json:"inc"`
+	Reason      Reason    `json:"reason"`
+	By          string    `json:"by,omitempty"`
+	Seen        time.Time `json:"seen,omitzero"`
 }
 
 // decodeRecord reads the record of node id that was stored at revision. What
@@ -120,6 +132,23 @@ func (rec record) forget() time.Duration {
 func (rec record) ended(reason Reason, by string, seen time.Time) record {
 	rec.State, rec.Reason, rec.By, rec.Seen = Offline, reason, by, seen.UTC()
 	return rec
+}
+
+// endedBy returns the record at its end as the record of the next life tells it.
+func (rec record) endedBy(next record) record {
+	if b := next.Before; b != nil && b.Incarnation == rec.Incarnation {
+		return rec.ended(b.Reason, b.By, b.Seen)
+	}
+	return rec.ended(ReasonReplaced, next.ID, next.Started)
+}
+
+// ending is how the life of this record ended, for the record of the next life,
+// which is claimed over it at that time.
+func (rec record) ending(now time.Time) *ending {
+	if rec.State != Offline {
+		return &ending{Incarnation: rec.Incarnation, Reason: ReasonReplaced, By: rec.ID, Seen: now}
+	}
+	return &ending{Incarnation: rec.Incarnation, Reason: rec.Reason, By: rec.By, Seen: rec.Seen}
 }
 
 // member returns the record as users see it.

@@ -174,21 +174,27 @@ func transition(e *entry, rec record, revision uint64) []Event {
 		return []Event{{Joined, now}}
 	}
 	if e.rec.Incarnation != rec.Incarnation {
-		replaced := e.rec.ended(ReasonReplaced, rec.ID, rec.Started).member(revision)
+		end := endOf(e.rec.endedBy(rec).member(revision))
 		if rec.State == Offline {
-			return []Event{{Lost, replaced}}
+			return []Event{end}
 		}
-		return []Event{{Lost, replaced}, {Joined, now}}
+		return []Event{end, {Joined, now}}
 	}
 	switch {
-	case rec.State == Offline && (rec.Reason == ReasonLeft || rec.Reason == ReasonClosed):
-		return []Event{{Left, now}}
 	case rec.State == Offline:
-		return []Event{{Lost, now}}
+		return []Event{endOf(now)}
 	case e.rec.sameToUsers(rec):
 		return nil
 	}
 	return []Event{{Updated, now}}
+}
+
+// endOf is the event of an offline member.
+func endOf(m Member) Event {
+	if m.Reason == ReasonLeft || m.Reason == ReasonClosed {
+		return Event{Left, m}
+	}
+	return Event{Lost, m}
 }
 
 // view returns the table as users see it.

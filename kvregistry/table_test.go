@@ -27,6 +27,10 @@ func put(t testing.TB, id string, revision, incarnation uint64, state State, edi
 
 func because(r Reason) func(*record) { return func(rec *record) { rec.Reason, rec.By = r, "w" } }
 
+func after(incarnation uint64, r Reason) func(*record) {
+	return func(rec *record) { rec.Before = &ending{Incarnation: incarnation, Reason: r, By: "w"} }
+}
+
 func meta(v string) func(*record) {
 	return func(rec *record) { rec.Metadata = map[string]string{"v": v} }
 }
@@ -62,6 +66,9 @@ func TestTableTransitions(t *testing.T) {
 		{"one end only", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 1, Offline, because(ReasonCrashed)), put(t, "a", 3, 1, Offline, because(ReasonLeft))}, []string{"Joined a.1", "Lost a.1 crashed"}, nil, []string{"a"}},
 		{"takeover", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 0, Online)}, []string{"Joined a.1", "Lost a.1 replaced", "Joined a.2"}, []string{"a"}, nil},
 		{"takeover that has ended already", []change{put(t, "a", 1, 0, Online), put(t, "a", 3, 2, Offline, because(ReasonLeft))}, []string{"Joined a.1", "Lost a.1 replaced"}, nil, []string{"a"}},
+		{"takeover after a leave that was not seen", []change{put(t, "a", 1, 0, Online), put(t, "a", 3, 0, Online, after(1, ReasonLeft))}, []string{"Joined a.1", "Left a.1 left", "Joined a.3"}, []string{"a"}, nil},
+		{"takeover after a hang that was not seen", []change{put(t, "a", 1, 0, Online), put(t, "a", 3, 0, Online, after(1, ReasonHung))}, []string{"Joined a.1", "Lost a.1 hung", "Joined a.3"}, []string{"a"}, nil},
+		{"takeover after two lives, one of them not seen", []change{put(t, "a", 1, 0, Online), put(t, "a", 5, 0, Online, after(3, ReasonLeft))}, []string{"Joined a.1", "Lost a.1 replaced", "Joined a.5"}, []string{"a"}, nil},
 		{"back after a leave", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 1, Offline, because(ReasonLeft)), put(t, "a", 3, 0, Online)}, []string{"Joined a.1", "Left a.1 left", "Joined a.3"}, []string{"a"}, nil},
 		{"an end that was there before", []change{put(t, "a", 7, 3, Offline, because(ReasonLeft))}, []string{}, nil, []string{"a"}},
 		{"forgotten", []change{put(t, "a", 7, 3, Offline, because(ReasonLeft)), marker("a", 8)}, []string{}, nil, nil},

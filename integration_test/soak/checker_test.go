@@ -108,7 +108,7 @@ func (h *history) checkVerdicts(complain complainer) {
 			}
 			f, ok := first[l]
 			if ok && f.Kind != e.Kind {
-				complain("%s/%d: %s for one, %s for another", e.ID, e.Incarnation, f.Kind, e.Kind)
+				complain("%s/%d: %s (%s by %s) for one, %s (%s by %s) for %s", e.ID, e.Incarnation, f.Kind, f.Reason, f.By, e.Kind, e.Reason, e.By, s.id)
 			}
 			if !ok || e.At.Before(f.At) {
 				first[l] = e

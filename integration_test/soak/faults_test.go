@@ -54,6 +54,7 @@ func (w *world) doNode(f fault) {
 		w.signal(p, syscall.SIGSTOP)
 		then(func() { w.signal(p, syscall.SIGCONT); back() })
 	case drop:
+		w.away(n.id, true)() // until it says that it has another connection
 		for _, proxy := range n.proxies {
 			proxy.Drop()
 		}

@@ -72,6 +72,18 @@ type table struct {
 	Members map[string]uint64
 }
 
+// reconnected takes when a node had no connection. Where the script closed it,
+// the node was away until it had another one. Where a server was down it counts
+// for nothing: nobody is Lost for that.
+func (h *history) reconnected(id string, p period) {
+	for i, s := range h.away[id] {
+		if s.closed && !p.From.Before(s.from.Add(-tick)) && p.From.Before(s.to.Add(time.Second)) && p.To.After(s.to) {
+			h.away[id][i].to = p.To
+			return
+		}
+	}
+}
+
 func sightOf(e cluster.Event, at time.Time) sight {
 	return sight{
 		At: at, Kind: e.Kind.String(), ID: e.Member.ID, Incarnation: e.Member.Incarnation,

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/catga/catga-go/cluster"
 )
 
@@ -31,13 +33,16 @@ type said struct {
 	// Self is the incarnation that it has from now on.
 	Self uint64 `json:",omitempty"`
 	// Starved is when it did not run, although nobody stopped it, perhaps.
-	Starved *starved `json:",omitempty"`
+	Starved *period `json:",omitempty"`
+	// Offline is when it had no connection.
+	Offline *period `json:",omitempty"`
 	// Left says that Leave has returned nil.
 	Left  bool   `json:",omitempty"`
 	Error string `json:",omitempty"`
 }
 
-type starved struct{ From, To time.Time }
+// period is a time.
+type period struct{ From, To time.Time }
 
 // nodeMain is the main of a node process: it follows the cluster, changes its
 // metadata now and then, and tells all that it sees, until its input ends or
@@ -73,17 +78,19 @@ func runNode(spec string, say func(said)) error {
 		defer file.Close()
 		log = slog.New(slog.NewTextHandler(file, &slog.HandlerOptions{Level: slog.LevelDebug})).With("pid", os.Getpid())
 	}
-	n, end, err := joined(ctx, s, log)
+	n, nc, err := joined(ctx, s, log)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer nc.Close()
+	defer n.Close()
 	say(said{Self: n.Self().Incarnation})
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	follow(ctx, &wg, n, say)
+	wg.Go(func() { links(ctx, nc, say) })
 	wg.Go(func() { chat(ctx, n) })
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
@@ -104,7 +111,7 @@ func runNode(spec string, say func(said)) error {
 }
 
 // joined is a node that has joined; NATS may be away for a while.
-func joined(ctx context.Context, s nodeSpec, log *slog.Logger) (n *cluster.Node, end func(), err error) {
+func joined(ctx context.Context, s nodeSpec, log *slog.Logger) (n *cluster.Node, nc *nats.Conn, err error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 20*time.Second)
 		nc, err := cluster.Dial(attempt, s.URL)
@@ -114,7 +121,7 @@ func joined(ctx context.Context, s nodeSpec, log *slog.Logger) (n *cluster.Node,
 			}
 			if err == nil {
 				cancel()
-				return n, func() { _ = n.Close(); nc.Close() }, nil
+				return n, nc, nil
 			}
 			nc.Close()
 		}
@@ -150,7 +157,7 @@ func follow(ctx context.Context, wg *sync.WaitGroup, n *cluster.Node, say func(s
 			say(said{View: &l})
 		}
 	})
-	wg.Go(func() { watchdog(ctx, func(from, to time.Time) { say(said{Starved: &starved{from, to}}) }) })
+	wg.Go(func() { watchdog(ctx, func(from, to time.Time) { say(said{Starved: &period{from, to}}) }) })
 }
 
 // watchdog tells when this process did not get to run for a while.
@@ -170,6 +177,28 @@ func watchdog(ctx context.Context, tell func(from, to time.Time)) {
 			tell(last, now)
 		}
 		last = now
+	}
+}
+
+// links tells when the node had no connection: what dropped it is in the script,
+// how long it takes to have another one depends on the servers and the machine.
+func links(ctx context.Context, nc *nats.Conn, say func(said)) {
+	status := nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
+	defer nc.RemoveStatusListener(status)
+	var lost time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-status:
+			switch {
+			case s == nats.RECONNECTING:
+				lost = time.Now()
+			case !lost.IsZero():
+				say(said{Offline: &period{lost, time.Now()}})
+				lost = time.Time{}
+			}
+		}
 	}
 }
 

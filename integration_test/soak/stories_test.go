@@ -190,3 +190,18 @@ func TestScriptIsAFunctionOfTheSeed(t *testing.T) {
 		}
 	}
 }
+
+// A node that was cut off by the script is away until it is back; one whose
+// server was down is not.
+func TestReconnectsExtendWhatTheScriptDid(t *testing.T) {
+	h := good()
+	h.away["c"] = []span{{from: after(44), to: after(44), closed: true}}
+	h.reconnected("c", period{after(40), after(43)})
+	if h.away["c"][0].to != after(44) || len(check(h)) == 0 {
+		t.Error("a connection that was lost with its server is an excuse")
+	}
+	h.reconnected("c", period{after(44.1), after(45.3)})
+	if complaints := check(h); len(complaints) > 0 {
+		t.Error(complaints)
+	}
+}

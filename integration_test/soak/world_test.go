@@ -181,6 +181,9 @@ func (w *world) take(s *seer, r *run, line said) {
 	if line.Starved != nil {
 		w.history.away[s.id] = append(w.history.away[s.id], span{from: line.Starved.From, to: line.Starved.To})
 	}
+	if line.Offline != nil {
+		w.history.reconnected(s.id, *line.Offline)
+	}
 	if r == nil {
 		return
 	}
