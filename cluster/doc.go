@@ -27,10 +27,12 @@
 //  2. Call returns an answer, a [*HandlerError], or one of those two errors. It
 //     goes to another node by itself only where nothing was delivered, and
 //     where the outcome is unknown only with [Idempotent].
-//  3. The view is ordered: for one incarnation of a member Joined comes first,
+//  3. Gather asks many nodes and names each of them: its answer, or why there is
+//     none. It ends with the last of them.
+//  4. The view is ordered: for one incarnation of a member Joined comes first,
 //     then Updated, then exactly one of Left or Lost. Equal revisions of a
 //     [View] are equal views.
-//  4. A store outage buries nobody: the view stays and says that it is stale.
+//  5. A store outage buries nobody: the view stays and says that it is stale.
 //
 // docs/guarantees.md has all promises, each with the test that shows it.
 //

@@ -14,6 +14,9 @@ type SendOption interface{ send(*routing.SendOptions) }
 // CallOption is an option of Call and CallRaw.
 type CallOption interface{ call(*callOptions) }
 
+// GatherOption is an option of Gather and GatherRaw.
+type GatherOption interface{ gather(*routing.GatherOptions) }
+
 // HandleOption is an option of Handle, HandleCall and HandleRaw.
 type HandleOption interface{ handle(*routing.HandleOptions) }
 
@@ -57,6 +60,8 @@ type HeaderOption struct{ header nats.Header }
 
 func (h HeaderOption) send(o *routing.SendOptions) { o.Header = merged(o.Header, h.header) }
 func (h HeaderOption) call(o *callOptions)         { o.Header = merged(o.Header, h.header) }
+
+func (h HeaderOption) gather(o *routing.GatherOptions) { o.Header = merged(o.Header, h.header) }
 
 // Header adds a header to the message. Names that begin with "Nats-" or
 // "Catga-" are the library's own and are refused.

@@ -27,7 +27,9 @@ func All(where ...Selector) Many { return routing.All(where...) }
 // Others is All without the sender.
 func Others(where ...Selector) Many { return routing.Others(where...) }
 
-// Nodes is the nodes with those ids, as far as they handle the kind.
+// Nodes is the nodes with those ids. Each of them must be a member that handles
+// the kind: what is sent to one that is not is refused, and Gather says so of
+// that node.
 func Nodes(ids ...string) Many { return routing.Nodes(ids...) }
 
 // Selector chooses nodes by their metadata. It is made by Where; the zero

@@ -110,7 +110,7 @@ func decodeAnswer(m *nats.Msg, node, kind string) (Raw, error) {
 	if why := m.Header.Get(wire.HeaderRefused); why != "" {
 		return Raw{}, notDelivered(refused(node, why))
 	}
-	if len(m.Data) == 0 && m.Header.Get(headerStatus) == statusNoResponders {
+	if isNoResponders(m) {
 		return Raw{}, notDelivered(fmt.Errorf("node %s: %w", node, nats.ErrNoResponders))
 	}
 	text, code := m.Header.Get(wire.HeaderError), m.Header.Get(wire.HeaderErrorCode)
@@ -126,6 +126,11 @@ func decodeAnswer(m *nats.Msg, node, kind string) (Raw, error) {
 		n = codeInternal
 	}
 	return Raw{}, &HandlerError{Node: node, Kind: kind, Code: n, Message: text}
+}
+
+// isNoResponders reports whether m is the server's word that nobody listens.
+func isNoResponders(m *nats.Msg) bool {
+	return len(m.Data) == 0 && m.Header.Get(headerStatus) == statusNoResponders
 }
 
 // refused is why a node did not run the handler.

@@ -311,7 +311,7 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 			answered = true
 			return decodeAnswer(m, p.ID, kind)
 		case <-gone:
-			late = fmt.Errorf("node %s was gone before it answered", p.ID)
+			late = errGone(p)
 			if r.peers.Load().byID[p.ID] != nil { // lost, or another incarnation took its place
 				return c.lateAnswer(w, &answered, p, late)
 			}

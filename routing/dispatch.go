@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,6 +158,7 @@ type dispatcher struct {
 	in      chan *nats.Msg
 	subs    map[*nats.Subscription]*served // not written after subscribe
 	inboxes string                         // the InboxRoot of the cluster
+	many    string                         // the CallAllPrefix of the cluster
 
 	leader atomic.Pointer[leader]
 	watch  watchdog
@@ -178,6 +180,7 @@ func newDispatcher(r *Router) *dispatcher {
 		in:      make(chan *nats.Msg, callBuffer),
 		subs:    make(map[*nats.Subscription]*served, 3*len(r.kinds)),
 		inboxes: r.cluster.InboxRoot(),
+		many:    r.cluster.CallAllPrefix(),
 		drained: make(chan struct{}),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
@@ -286,12 +289,17 @@ func (d *dispatcher) refuseRest() {
 
 func (d *dispatcher) refuse(m *nats.Msg, why string) {
 	if wantsAnswer(m.Reply) {
-		d.answer(refusal(m.Reply, why))
+		d.answer(m, refusal(m.Reply, why))
 	}
 }
 
-// answer publishes an answer; one that does not fit becomes an error that says so.
-func (d *dispatcher) answer(a *nats.Msg) {
+// answer publishes the answer to m; one that does not fit becomes an error that
+// says so. Where m went to many, the answer tells whose it is.
+func (d *dispatcher) answer(m, a *nats.Msg) {
+	toMany := strings.HasPrefix(m.Subject, d.many)
+	if toMany {
+		d.sign(a)
+	}
 	var err error
 	if a.Header == nil {
 		err = d.r.nc.Publish(a.Subject, a.Data)
@@ -299,10 +307,22 @@ func (d *dispatcher) answer(a *nats.Msg) {
 		err = d.r.nc.PublishMsg(a)
 	}
 	if errors.Is(err, nats.ErrMaxPayload) {
-		err = d.r.nc.PublishMsg(errorAnswer(a.Subject, codeTooLarge,
-			fmt.Sprintf("the answer of %d bytes is larger than the server takes", len(a.Data))))
+		a = errorAnswer(a.Subject, codeTooLarge,
+			fmt.Sprintf("the answer of %d bytes is larger than the server takes", len(a.Data)))
+		if toMany {
+			d.sign(a)
+		}
+		err = d.r.nc.PublishMsg(a)
 	}
 	if err != nil {
 		d.r.log.Warn("answer not sent", "subject", a.Subject, "err", err)
 	}
+}
+
+// sign writes into an answer whose it is.
+func (d *dispatcher) sign(a *nats.Msg) {
+	if a.Header == nil {
+		a.Header = make(nats.Header, 1)
+	}
+	a.Header[wire.HeaderFrom] = []string{d.r.id}
 }

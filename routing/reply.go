@@ -20,7 +20,8 @@ import (
 // Shape of a reply subject: catga.<cluster>.inbox.<id>.<incarnation>.<token>,
 // where the token is <random of this inbox><number of the call, base 36>. The
 // random part keeps two observers of one name apart. A token is used once: an
-// answer that comes late, or twice, finds nobody and is dropped.
+// answer that comes late, or twice, finds nobody and is dropped. The tokens of a
+// gathering have more at their end.
 type replies struct {
 	prefix string // up to the number
 	sender string // the reply subject of a message that wants no answer
@@ -28,6 +29,8 @@ type replies struct {
 
 	calls  atomic.Uint64
 	shards [replyShards]replyShard
+	// gatherings are the Gathers that wait: number -> *gathering.
+	gatherings sync.Map
 	// Per inbox, not per process: a channel belongs to the test bubble that it
 	// was made in.
 	pool sync.Pool
@@ -124,7 +127,15 @@ func (r *replies) release(p *pending, answered bool) {
 
 // deliver hands an answer to the call that waits for it.
 func (r *replies) deliver(m *nats.Msg) {
-	number, ok := r.number(m.Subject)
+	token, ok := strings.CutPrefix(m.Subject, r.prefix)
+	if !ok {
+		return
+	}
+	if number, node, ok := strings.Cut(token, gatherMark); ok {
+		r.deliverGathered(number, node, m)
+		return
+	}
+	number, ok := parseNumber(token)
 	if !ok {
 		return
 	}
@@ -149,19 +160,22 @@ func (r *replies) subject(number uint64) string {
 	return string(strconv.AppendUint(append(b, r.prefix...), number, numberBase))
 }
 
-// number is the inverse of subject; ok is false for a subject that is not ours.
-func (r *replies) number(subject string) (n uint64, ok bool) {
-	token, ok := strings.CutPrefix(subject, r.prefix)
-	if !ok || token == "" || token[0] == '0' {
+// parseNumber reads the number of a call as subject writes it.
+func parseNumber(text string) (n uint64, ok bool) {
+	if text == "" || text[0] == '0' {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(token, numberBase, 64)
+	n, err := strconv.ParseUint(text, numberBase, 64)
 	return n, err == nil
 }
 
-// waiting counts the calls that wait.
+// waiting counts the calls and gatherings that wait.
 func (r *replies) waiting() int {
 	n := 0
+	r.gatherings.Range(func(any, any) bool {
+		n++
+		return true
+	})
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()

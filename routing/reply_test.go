@@ -2,6 +2,7 @@ package routing
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -130,15 +131,29 @@ func FuzzReplyToken(f *testing.F) {
 	f.Add("_", uint64(0))
 	f.Add("1y2p0ij32e8e7", ^uint64(0))
 	f.Fuzz(func(t *testing.T, token string, n uint64) {
-		if got, ok := r.number(r.subject(n)); n != 0 && (!ok || got != n) {
+		if got, ok := parseNumber(strings.TrimPrefix(r.subject(n), r.prefix)); n != 0 && (!ok || got != n) {
 			t.Fatalf("%d came back as %d, %v", n, got, ok)
 		}
 		if wantsAnswer(r.sender) || !wantsAnswer(r.subject(n)) {
 			t.Fatal("who wants an answer")
 		}
-		if _, ok := r.number(token); ok {
+		g := r.gather([]*peer{{}, {}})
+		defer r.endGather(g)
+		r.deliver(&nats.Msg{Subject: token})
+		if len(g.answers) > 0 {
 			t.Fatalf("%q is not under the prefix", token)
 		}
-		r.number(r.prefix + token) // must not panic
+		if strings.HasPrefix(r.prefix+token, g.prefix) {
+			return
+		}
+		r.deliver(&nats.Msg{Subject: r.prefix + token}) // must not panic
+		for i := range g.nodes {
+			for range 2 {
+				r.deliver(&nats.Msg{Subject: g.reply(i)})
+			}
+			if a := <-g.answers; a.node != i || len(g.answers) > 0 {
+				t.Fatalf("the answer of %d is that of %d, of which there are %d more", i, a.node, len(g.answers))
+			}
+		}
 	})
 }

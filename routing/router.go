@@ -32,6 +32,8 @@ type Router struct {
 	self atomic.Pointer[peer]
 	// updates serializes writers of peers.
 	updates sync.Mutex
+	// departures rings when incarnations have ended and peers shows it.
+	departures bell
 
 	// ctx is the life of the router: handlers' contexts come from it. It ends
 	// in Close with cause ErrClosed.
@@ -99,6 +101,7 @@ func New(nc *nats.Conn, cfg Config) (*Router, error) {
 		kinds:   map[string]*kind{},
 	}
 	r.peers.Store(newPeers())
+	r.departures.init()
 	r.durable.init()
 	r.calls.drops.init()
 	return r, nil
@@ -207,6 +210,9 @@ func (r *Router) Update(changes []Change) {
 	}
 	for _, p := range ended {
 		close(p.gone)
+	}
+	if len(ended) > 0 {
+		r.departures.ring()
 	}
 	r.releaseOf(ended, next)
 }

@@ -176,13 +176,13 @@ func (s *served) answer(m *nats.Msg, a Raw, err error) {
 	case errors.Is(err, errVersion):
 		d.refuse(m, wire.RefusedVersion)
 	case errors.Is(err, errRequest):
-		d.answer(errorAnswer(m.Reply, codeBadRequest, err.Error()))
+		d.answer(m, errorAnswer(m.Reply, codeBadRequest, err.Error()))
 	case err != nil:
-		d.answer(failureAnswer(m.Reply, err))
+		d.answer(m, failureAnswer(m.Reply, err))
 	case !s.opts.Reply:
-		d.answer(&nats.Msg{Subject: m.Reply})
+		d.answer(m, &nats.Msg{Subject: m.Reply})
 	default:
-		d.answer(successAnswer(m.Reply, a))
+		d.answer(m, successAnswer(m.Reply, a))
 	}
 }
 

@@ -152,7 +152,10 @@ func (c Cluster) CallNode(id, kind string) string {
 func (c Cluster) CallNodePrefix() string { return c.prefix() + "call.node." }
 
 // CallAll is where every handler of kind hears at-most-once messages and gathers.
-func (c Cluster) CallAll(kind string) string { return c.prefix() + "call.all." + kind }
+func (c Cluster) CallAll(kind string) string { return c.CallAllPrefix() + kind }
+
+// CallAllPrefix is CallAll up to the kind.
+func (c Cluster) CallAllPrefix() string { return c.prefix() + "call.all." }
 
 // CallQueue is the name of the queue group on CallAny.
 const CallQueue = "catga"
