@@ -15,6 +15,7 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -47,6 +48,10 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
 	name := flags.String("suite", "", "what to measure: "+strings.Join(names, ", "))
 	asJSON := flags.Bool("json", false, "print one JSON object per line instead of a table")
+	rounds := flags.Int("rounds", 0, "how often a quick case is measured; 0 is the suite's default")
+	cases := flags.String("cases", "", "the cases to run, with commas; empty is the suite's default")
+	check := flags.Bool("check", false, "fail when a target is missed")
+	profile := flags.String("cpuprofile", "", "write a CPU profile of this process to a file")
 	for _, n := range names {
 		suites[n].Flags(flags)
 	}
@@ -60,6 +65,28 @@ func run(ctx context.Context, args []string) error {
 	if !ok {
 		return fmt.Errorf("-suite %q: use one of %s", *name, strings.Join(names, ", "))
 	}
+	opts := bench.Options{Rounds: *rounds}
+	var err error
+	if opts.Cases, err = bench.ParseCases(*cases, suite); err != nil {
+		return err
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	out := bench.NewPrinter(os.Stdout, *asJSON)
-	return suite.Run(ctx, out)
+	if err := suite.Run(ctx, out, opts); err != nil {
+		return err
+	}
+	if *check {
+		return bench.Check(out.Results(), suite.Targets())
+	}
+	return nil
 }

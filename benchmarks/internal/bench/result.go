@@ -86,15 +86,24 @@ type Printer struct {
 	w      io.Writer
 	json   bool
 	titled bool
+	all    []Result
 }
 
 // NewPrinter returns a printer of JSON lines or of a table.
 func NewPrinter(w io.Writer, asJSON bool) *Printer { return &Printer{w: w, json: asJSON} }
 
+// Results returns what was printed.
+func (p *Printer) Results() []Result {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.all)
+}
+
 // Print writes one result.
 func (p *Printer) Print(r Result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.all = append(p.all, r)
 	if p.json {
 		line, err := json.Marshal(r)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"sync"
-	"syscall"
 )
 
 // envRole makes this program run one of its roles instead of a suite.
@@ -97,9 +96,6 @@ func (p *Process) Hear(v any) error { return p.out.Decode(v) }
 
 // PID returns the id of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
-
-// Signal sends a signal to the process.
-func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
 
 // Kill is SIGKILL, and returns when the process is gone.
 func (p *Process) Kill() {
