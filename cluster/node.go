@@ -35,6 +35,8 @@ type Node struct {
 	// the latest one that run has not started yet.
 	claims chan uint64
 
+	discovery *discovery // of a member; written before phaseJoined
+
 	mu    sync.Mutex
 	phase phase
 	stop  context.CancelFunc // ends run
@@ -109,17 +111,18 @@ func (n *Node) newRegistry() (*kvregistry.Registry, error) {
 // Errors: ErrNodeTaken (a live process has the id), ErrServerTooOld,
 // ErrNoJetStream, ErrDenied, ErrMissing, ErrDiffers, ErrClosed, or ctx's.
 func (n *Node) Join(ctx context.Context) error {
-	return n.open(ctx, (*kvregistry.Registry).Join)
+	return n.open(ctx, (*kvregistry.Registry).Join, n.startDiscovery)
 }
 
 // Observe makes the node see the cluster, send, call and gather without being a
 // member: for command-line tools, cron jobs and gateways. Its handlers are not
 // run. Errors are those of Join but ErrNodeTaken.
 func (n *Node) Observe(ctx context.Context) error {
-	return n.open(ctx, (*kvregistry.Registry).Observe)
+	return n.open(ctx, (*kvregistry.Registry).Observe, func() {})
 }
 
-func (n *Node) open(ctx context.Context, join func(*kvregistry.Registry, context.Context) error) error {
+// open joins by join; begun is called when that has worked.
+func (n *Node) open(ctx context.Context, join func(*kvregistry.Registry, context.Context) error, begun func()) error {
 	n.mu.Lock()
 	switch n.phase {
 	case phaseNew:
@@ -141,7 +144,7 @@ func (n *Node) open(ctx context.Context, join func(*kvregistry.Registry, context
 		err = join(reg, ctx)
 	}
 	if err == nil {
-		return n.start(ctx, reg)
+		return n.start(ctx, reg, begun)
 	}
 	n.router.Withdraw()
 	n.mu.Lock()
@@ -157,9 +160,10 @@ func (n *Node) open(ctx context.Context, join func(*kvregistry.Registry, context
 }
 
 // start brings a node whose registry is up to work.
-func (n *Node) start(ctx context.Context, reg *kvregistry.Registry) error {
+func (n *Node) start(ctx context.Context, reg *kvregistry.Registry, begun func()) error {
 	n.registry.Store(reg)
 	close(n.opened) // handlers, which run from Start on, may use the node
+	begun()         // before Start, which returns when the server knows of all subscriptions
 	incarnation := reg.Self().Incarnation
 	err := n.router.Start(ctx, incarnation)
 
@@ -226,6 +230,7 @@ func (n *Node) run(ctx context.Context, reg *kvregistry.Registry, incarnation ui
 // end closes what the node is made of and tells that it is done. Whoever moves
 // the phase to phaseClosed calls it, once.
 func (n *Node) end(reg *kvregistry.Registry, cause error) error {
+	n.discovery.stop()
 	var err error
 	if reg != nil {
 		err = reg.Close() // the goodbye first: the others act on it while handlers end
@@ -320,6 +325,7 @@ func (n *Node) Leave(ctx context.Context) error {
 	// Others stop choosing this node for calls; who has not heard is refused.
 	err := reg.SetState(ctx, kvregistry.Draining)
 	err = errors.Join(err, n.router.Drain(ctx))
+	n.discovery.stop()
 	err = errors.Join(err, reg.Leave(ctx))
 	n.mu.Lock()
 	ours := n.phase == phaseLeaving

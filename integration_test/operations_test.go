@@ -200,6 +200,12 @@ func TestPermissionsOfTheDocumentAreEnough(t *testing.T) {
 	receive(t, got, "the replayed one")
 	must(two.DeadLetters().Drop(bounded(t), deadLetters(t, two, "test.note", 1)[0].Seq))
 
+	ping, err := operator.RequestWithContext(bounded(t), "$SRV.PING.shop.orders-2", nil)
+	must(err)
+	if !strings.Contains(string(ping.Data), `"id":"orders-2"`) {
+		t.Errorf("%s", ping.Data)
+	}
+
 	// One crashes, is declared gone, gets mail and comes back.
 	three, conn := node("orders-3", take("3"))
 	sees(t, one, "orders-3", online("orders-3"))
