@@ -2,11 +2,8 @@ package kvregistry
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -35,9 +32,16 @@ type syncState struct {
 	due   time.Time
 }
 
-// heard takes the revision that a ping told; peerAt one that a pong told.
-func (s *session) heard(revision uint64) {
-	if revision > s.hub.view.Load().Revision {
+// heard takes what a ping told of its sender's view; peerAt the revision that a
+// pong told.
+func (s *session) heard(p ping) {
+	if !s.holding() {
+		if p.Size > 0 {
+			s.size.Store(int64(min(p.Size, maxConsumers)))
+		}
+		return
+	}
+	if revision := p.Revision; revision > s.hub.view.Load().Revision {
 		s.post(func() { s.peerAt(revision) })
 	}
 }
@@ -73,6 +77,11 @@ func (s *session) resync(full bool) {
 	if !s.link.up {
 		return // the reconnect asks again
 	}
+	if !s.holding() {
+		s.sync.full = false
+		s.lookAtStore()
+		return
+	}
 	// The marks of what was deleted are kept for a time only.
 	full = s.sync.full || !s.synced || time.Since(s.sync.at) > markerTTL*9/10
 	s.sync.running, s.sync.again, s.sync.full = true, false, false
@@ -87,14 +96,7 @@ func (s *session) resync(full bool) {
 // read asks the leader what the store is and reads what is new in it, or all.
 // A store that is not there any more is made again.
 func (s *session) read(ctx context.Context, complete uint64, known identity, full bool) (r reading, err error) {
-	r.id, err = s.store.identify(ctx)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		s.log.Warn("the registry's bucket is gone, making it again")
-		if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision, complete); err != nil {
-			return r, err
-		}
-		r.id, err = s.store.identify(ctx)
-	}
+	r.id, err = s.identifyOrMake(ctx, complete)
 	if err != nil {
 		return r, err
 	}
@@ -115,11 +117,8 @@ func (s *session) settle(r reading, full bool, err error) {
 	held := s.sync.held
 	s.sync.held = nil
 	if err != nil {
-		s.log.Debug("the store was not read", "err", err)
-		s.setStale(now)
 		s.sync.full = s.sync.full || full
-		s.sync.retry = min(max(2*s.sync.retry, minRetry), maxRetry)
-		s.sync.due = now.Add(s.sync.retry + rand.N(s.sync.retry))
+		s.unread(now, err)
 		s.deltas(held)
 		return
 	}
@@ -148,6 +147,14 @@ func (s *session) settle(r reading, full bool, err error) {
 		// Spread, so that nodes do not ask all at once.
 		s.sync.due = now.Add(catchUpEvery - rand.N(catchUpEvery/5))
 	}
+}
+
+// unread plans the next attempt to ask the store.
+func (s *session) unread(now time.Time, err error) {
+	s.log.Debug("the store was not read", "err", err)
+	s.setStale(now)
+	s.sync.retry = min(max(2*s.sync.retry, minRetry), maxRetry)
+	s.sync.due = now.Add(s.sync.retry + rand.N(s.sync.retry))
 }
 
 // deltas takes messages of the feed that were held back.

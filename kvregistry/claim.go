@@ -55,7 +55,7 @@ func newPresence(s *session) *presence {
 		answers: newResponder(s),
 		rec: record{
 			Version: wire.Version, ID: s.cfg.Node, Endpoint: s.cfg.Endpoint, Metadata: s.cfg.Metadata,
-			Kinds: s.cfg.Kinds, State: Online, Mail: s.cfg.Mail, Anonymous: s.cfg.Anonymous,
+			Kinds: s.cfg.Kinds, State: Online, Mail: s.cfg.Mail, Anonymous: s.cfg.Anonymous, Light: s.cfg.Light,
 			GraceMillis: graceOf(s.nc).Milliseconds(), ForgetSeconds: int64(s.cfg.Forget / time.Second),
 		},
 	}

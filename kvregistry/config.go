@@ -38,6 +38,13 @@ type Config struct {
 	// Anonymous says that Node was made up at start: nobody will ask for it
 	// again, so it is forgotten a minute after its end.
 	Anonymous bool
+	// Light makes a member that watches nobody and keeps no view of the others
+	// until Members, View, Watch or Wait is called for the first time. It is
+	// seen and watched like any other; it costs the cluster less, and its
+	// crash is noticed by members that are not light: a cluster needs some of
+	// them, five at least. Until it has a view, View is empty and Stale, and
+	// Changed hears of Evicted only. Default false.
+	Light bool
 	// Replicas of the buckets when they are made. 0 = 3 on a clustered NATS, else 1.
 	Replicas int
 	// NoProvision means that an operator made the buckets.

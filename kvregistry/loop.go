@@ -26,8 +26,9 @@ type loopState struct {
 	table *table
 	guard *guard
 	ring  *ring
-	// member is true from the moment that this node watches others.
-	member bool
+	// member is true from the moment that this node watches others, and moved
+	// when whom it watches may have changed.
+	member, moved bool
 	// lapsed are the living whose tripwire is said to be gone.
 	lapsed map[life]bool
 	// pongs are the latest answers, and trip the numbers of the newest tripwires
@@ -53,7 +54,7 @@ type loopState struct {
 
 func newLoopState() loopState {
 	return loopState{
-		table: newTable(), guard: newGuard(), ring: &ring{},
+		table: newTable(), guard: newGuard(), ring: newRing(),
 		lapsed: map[life]bool{}, pongs: map[life]pong{}, trip: map[life]uint64{}, seen: map[life]time.Time{},
 	}
 }
@@ -75,6 +76,8 @@ func (s *session) loop() {
 			s.batch()
 		case <-s.status:
 			s.checkLink()
+		case <-s.wanted:
+			s.beginView()
 		case <-timer.C:
 		}
 	}
@@ -140,10 +143,13 @@ func (s *session) changed(events []Event) {
 	s.dirty = true
 	for _, e := range events {
 		l := life{e.Member.ID, e.Member.Incarnation}
+		s.moved = s.moved || l.id == s.cfg.Node
 		switch e.Kind {
 		case Joined:
-			s.ring.add(l.id)
+			s.ring.add(l.id, !e.Member.Light)
+			s.moved = s.moved || s.ring.watches(s.cfg.Node, l.id, watchersPerMember)
 		case Left, Lost:
+			s.moved = s.moved || s.ring.watches(s.cfg.Node, l.id, watchersPerMember)
 			s.ring.remove(l.id)
 			s.guard.forget(l)
 			delete(s.lapsed, l)
@@ -158,6 +164,13 @@ func (s *session) changed(events []Event) {
 
 // tell adds an event that is not of the table.
 func (s *session) tell(e Event) {
+	if !s.holding() {
+		// Without a view there is no watcher either.
+		if s.cfg.Changed != nil {
+			s.cfg.Changed([]Event{e})
+		}
+		return
+	}
 	s.events = append(s.events, e)
 	s.dirty = true
 }
@@ -185,15 +198,19 @@ func (s *session) watch(now time.Time) {
 	if !s.member {
 		return
 	}
-	ids := s.ring.before(s.cfg.Node, watchersPerMember)
+	s.guard.every = max(time.Second, time.Duration(watchersPerMember*s.ring.len())*time.Second/pingsPerSecond)
+	if !s.moved {
+		return
+	}
+	s.moved = false
+	ids := s.ring.wards(s.cfg.Node, watchersPerMember)
 	wards := make([]suspect, 0, len(ids))
 	for _, id := range ids {
 		if e := s.table.entries[id]; e != nil && e.rec.State != Offline {
 			wards = append(wards, suspect{life: life{id, e.rec.Incarnation}, grace: e.rec.grace()})
 		}
 	}
-	every := max(time.Second, time.Duration(watchersPerMember*s.ring.len())*time.Second/pingsPerSecond)
-	s.guard.watch(wards, every, now)
+	s.guard.watch(wards, now)
 	for _, w := range wards {
 		if s.lapsed[w.life] {
 			s.guard.accuse(w.life, w.grace, true, now)
@@ -204,7 +221,7 @@ func (s *session) watch(now time.Time) {
 // joined begins to watch others. Records of the dead of an earlier time are
 // looked for once: nobody may be left who watches them.
 func (s *session) joined() {
-	s.member = true
+	s.member, s.moved = true, true
 	s.watch(time.Now())
 	s.work(func(ctx context.Context) func() {
 		beats, err := s.store.allBeats(ctx)
@@ -298,7 +315,7 @@ func (s *session) do(actions []action) {
 // its watchers; a different one each time. There is none in a cluster of two.
 func (s *session) second(l life) string {
 	var others []string
-	for _, id := range s.ring.after(l.id, 2*watchersPerMember) {
+	for _, id := range s.ring.watchers(l.id, 2*watchersPerMember) {
 		if id != s.cfg.Node && id != l.id {
 			others = append(others, id)
 		}

@@ -74,6 +74,8 @@ type Member struct {
 	Mail MailPolicy
 	// Anonymous nodes have a name made up at start and are forgotten soon.
 	Anonymous bool
+	// Light members watch nobody, see Config.Light.
+	Light bool
 	// Revision is the revision of the record that this was read from.
 	Revision uint64
 }

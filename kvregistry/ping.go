@@ -31,6 +31,9 @@ type ping struct {
 	From    string `json:"from,omitempty"`
 	// Revision is that of the sender's view: who is behind catches up.
 	Revision uint64 `json:"rev,omitempty"`
+	// Size is the number of members that the sender sees: who keeps no view
+	// learns from it how often to beat.
+	Size int `json:"size,omitempty"`
 }
 
 // pong is the answer to a ping, as JSON.
@@ -38,7 +41,8 @@ type pong struct {
 	Version     int    `json:"v"`
 	ID          string `json:"id"`
 	Incarnation uint64 `json:"inc"`
-	Revision    uint64 `json:"rev,omitempty"`
+	// Revision is absent when the node keeps no view.
+	Revision uint64 `json:"rev,omitempty"`
 	// Server is the id of the NATS server that the node is connected to, and
 	// Addr where that server listens.
 	Server string `json:"server,omitempty"`
@@ -85,7 +89,7 @@ func (s *session) probe(ctx context.Context, l life) (answer, pong) {
 	if !s.nc.IsConnected() {
 		return void, pong{}
 	}
-	data, err := json.Marshal(ping{Version: wire.Version, From: s.cfg.Node, Revision: s.hub.view.Load().Revision})
+	data, err := json.Marshal(ping{Version: wire.Version, From: s.cfg.Node, Revision: s.hub.view.Load().Revision, Size: int(s.size.Load())})
 	if err != nil {
 		return void, pong{}
 	}
@@ -255,5 +259,5 @@ func (r *responder) handle(msg *nats.Msg) {
 	if err := msg.Respond(data); err != nil {
 		r.s.log.Debug("ping not answered", "err", err)
 	}
-	r.s.heard(question.Revision)
+	r.s.heard(question)
 }

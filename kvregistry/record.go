@@ -39,6 +39,8 @@ type record struct {
 	State     State             `json:"state"`
 	Mail      MailPolicy        `json:"mail,omitempty"`
 	Anonymous bool              `json:"anonymous,omitempty"`
+	// Light says that the node watches nobody.
+	Light bool `json:"light,omitempty"`
 	// GraceMillis is how long the node may need to reconnect: so long nobody
 	// concludes anything from its absence.
 	GraceMillis int64 `json:"grace_ms,omitempty"`
@@ -156,7 +158,7 @@ func (rec record) member(revision uint64) Member {
 	return Member{
 		ID: rec.ID, Incarnation: rec.Incarnation, Endpoint: rec.Endpoint, Started: rec.Started,
 		Metadata: rec.Metadata, Kinds: rec.Kinds, State: rec.State, Reason: rec.Reason, By: rec.By,
-		LastSeen: rec.Seen, Mail: rec.Mail, Anonymous: rec.Anonymous, Revision: revision,
+		LastSeen: rec.Seen, Mail: rec.Mail, Anonymous: rec.Anonymous, Light: rec.Light, Revision: revision,
 	}
 }
 

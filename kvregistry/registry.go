@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,6 +20,8 @@ type Registry struct {
 	nc   *nats.Conn
 	hub  *hub
 	done chan struct{}
+	// wanted is true when a light node is to hold a view.
+	wanted atomic.Bool
 
 	mu      sync.Mutex // memory only: never held over I/O
 	state   lifecycle
@@ -80,7 +83,7 @@ func (r *Registry) start(ctx context.Context, observer bool) error {
 		r.mu.Unlock()
 		return ErrJoined
 	}
-	s, err := newSession(r.nc, r.cfg, r.hub, observer)
+	s, err := newSession(r.nc, r.cfg, r.hub, observer, !r.cfg.Light || r.wanted.Load())
 	if err != nil {
 		r.mu.Unlock()
 		return err
@@ -199,24 +202,43 @@ func (r *Registry) Self() Member {
 	}
 }
 
+// want makes a light node hold a view from now on.
+func (r *Registry) want() {
+	if !r.cfg.Light || r.wanted.Load() || r.wanted.Swap(true) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.session != nil {
+		signal(r.session.wanted)
+	}
+}
+
 // Members returns the online and draining members, sorted by id. It takes no
 // lock and copies nothing: the slice is shared and must not be modified.
-func (r *Registry) Members() []Member { return r.hub.view.Load().Members }
+func (r *Registry) Members() []Member { return r.View().Members }
 
 // View returns the membership at its latest known revision. It takes no lock
 // and copies nothing: its slices are shared and must not be modified.
-func (r *Registry) View() View { return *r.hub.view.Load() }
+func (r *Registry) View() View {
+	r.want()
+	return *r.hub.view.Load()
+}
 
 // Watch iterates over the changes: the current members as Joined, then Synced,
 // then whatever happens. It ends when ctx ends or the registry is closed.
 // Before Join has a view it waits. A watcher that reads slowly holds up
 // nobody: what it has not read is coalesced to the latest state per member.
-func (r *Registry) Watch(ctx context.Context) iter.Seq[Event] { return r.hub.events(ctx) }
+func (r *Registry) Watch(ctx context.Context) iter.Seq[Event] {
+	r.want()
+	return r.hub.events(ctx)
+}
 
 // Wait returns nil as soon as ok holds for the view; ok is called with each
 // new view. It returns ctx's error, or ErrClosed (or Err) when the registry
 // ends before.
 func (r *Registry) Wait(ctx context.Context, ok func(View) bool) error {
+	r.want()
 	for {
 		v, changed, synced := r.hub.next()
 		if synced && ok(v) {
@@ -276,6 +298,9 @@ func (r *Registry) update(ctx context.Context, change func(*record)) error {
 	})
 	if err != nil {
 		return err
+	}
+	if !s.holding() {
+		return nil
 	}
 	// Stored; that its own view has it too is a convenience, and worth no
 	// waiting for a connection.

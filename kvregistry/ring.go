@@ -3,23 +3,29 @@ package kvregistry
 import (
 	"cmp"
 	"hash/fnv"
+	"maps"
 	"slices"
 )
 
 // ring orders members by a hash of their ids. Each member is watched by its
-// successors, so every member is watched by the same number of others and
-// watches as many: rendezvous hashing left 62 of 1,000 members without a
-// watcher and gave one of them nine to watch.
+// successors among those that guard, so every member is watched by the same
+// number of others, and where all guard each watches as many: rendezvous hashing
+// left 62 of 1,000 members without a watcher and gave one of them nine to watch.
 //
 // It is pure. Source: design measurements, see docs/decisions.md.
 type ring struct {
-	points []point
+	// members are all, with whether they guard.
+	members map[string]bool
+	// guards are those that guard, in order.
+	guards []point
 }
 
 type point struct {
 	hash uint64
 	id   string
 }
+
+func newRing() *ring { return &ring{members: map[string]bool{}} }
 
 func pointOf(id string) point {
 	h := fnv.New64a()
@@ -38,38 +44,80 @@ func (p point) compare(q point) int {
 	return cmp.Or(cmp.Compare(p.hash, q.hash), cmp.Compare(p.id, q.id))
 }
 
-func (r *ring) add(id string) {
+// add puts in a member; guards tells whether it watches others.
+func (r *ring) add(id string, guards bool) {
+	if was, ok := r.members[id]; ok && was != guards {
+		r.remove(id)
+	}
+	r.members[id] = guards
+	if !guards {
+		return
+	}
 	p := pointOf(id)
-	if i, ok := slices.BinarySearchFunc(r.points, p, point.compare); !ok {
-		r.points = slices.Insert(r.points, i, p)
+	if i, ok := slices.BinarySearchFunc(r.guards, p, point.compare); !ok {
+		r.guards = slices.Insert(r.guards, i, p)
 	}
 }
 
 func (r *ring) remove(id string) {
-	if i, ok := slices.BinarySearchFunc(r.points, pointOf(id), point.compare); ok {
-		r.points = slices.Delete(r.points, i, i+1)
+	guards := r.members[id]
+	delete(r.members, id)
+	if !guards {
+		return
+	}
+	if i, ok := slices.BinarySearchFunc(r.guards, pointOf(id), point.compare); ok {
+		r.guards = slices.Delete(r.guards, i, i+1)
 	}
 }
 
-func (r *ring) len() int { return len(r.points) }
+// len is the number of members.
+func (r *ring) len() int { return len(r.members) }
 
-// before returns the k members before id: those that id watches. Fewer when
-// the ring has fewer.
-func (r *ring) before(id string, k int) []string { return r.walk(id, k, -1) }
+// watchers returns the k guards after id: those that watch it. Fewer when there
+// are fewer others.
+func (r *ring) watchers(id string, k int) []string {
+	ids := make([]string, 0, k)
+	r.after(id, k, func(watcher string) bool {
+		ids = append(ids, watcher)
+		return true
+	})
+	return ids
+}
 
-// after returns the k members after id: those that watch id.
-func (r *ring) after(id string, k int) []string { return r.walk(id, k, +1) }
+// watches tells whether watcher is one of the k that watch id.
+func (r *ring) watches(watcher, id string, k int) (found bool) {
+	r.after(id, k, func(w string) bool {
+		found = w == watcher
+		return !found
+	})
+	return found
+}
 
-func (r *ring) walk(id string, k, step int) []string {
-	at, ok := slices.BinarySearchFunc(r.points, pointOf(id), point.compare)
-	if !ok {
+// wards returns those that watcher watches, sorted by id.
+func (r *ring) wards(watcher string, k int) []string {
+	if !r.members[watcher] {
 		return nil
 	}
-	n := len(r.points)
-	k = min(k, n-1)
-	ids := make([]string, 0, k)
-	for i := 1; i <= k; i++ {
-		ids = append(ids, r.points[((at+i*step)%n+n)%n].id)
+	var ids []string
+	for id := range maps.Keys(r.members) {
+		if r.watches(watcher, id, k) {
+			ids = append(ids, id)
+		}
 	}
+	slices.Sort(ids)
 	return ids
+}
+
+func (r *ring) after(id string, k int, each func(string) bool) {
+	at, among := slices.BinarySearchFunc(r.guards, pointOf(id), point.compare)
+	others := len(r.guards)
+	if among {
+		at++
+		others--
+	}
+	for i := range min(k, others) {
+		if !each(r.guards[(at+i)%len(r.guards)].id) {
+			return
+		}
+	}
 }

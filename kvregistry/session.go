@@ -34,6 +34,9 @@ type session struct {
 	done chan struct{}
 
 	in chan func() // what the loop is to run
+	// wanted asks a light node to hold a view; view is how far it is.
+	wanted chan struct{}
+	view   atomic.Int32
 	// size is the number of members, for the interval of beats.
 	size atomic.Int64
 	// stale is since when the view may be behind, as nanoseconds; 0 when it is not.
@@ -42,16 +45,20 @@ type session struct {
 	loopState
 }
 
-func newSession(nc *nats.Conn, cfg Config, h *hub, observer bool) (*session, error) {
+func newSession(nc *nats.Conn, cfg Config, h *hub, observer, view bool) (*session, error) {
 	st, err := newStore(nc, cfg.Cluster, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{
 		cfg: cfg, nc: nc, store: st, hub: h, cluster: wire.Cluster(cfg.Cluster),
-		log:  cfg.Log.With("cluster", cfg.Cluster),
-		done: make(chan struct{}),
-		in:   make(chan func(), 256),
+		log:    cfg.Log.With("cluster", cfg.Cluster),
+		done:   make(chan struct{}),
+		in:     make(chan func(), 256),
+		wanted: make(chan struct{}, 1),
+	}
+	if view {
+		s.view.Store(viewHeld)
 	}
 	s.loopState = newLoopState()
 	// The node's own lifetime: it outlives the call that starts it.
@@ -98,11 +105,16 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	}
 	s.wg.Go(s.beats)
+	if !s.holding() {
+		return nil
+	}
 	mine := s.own.stored.Load()
 	if err := s.wait(ctx, func(v View) bool { return v.Revision >= mine }); err != nil {
 		return err
 	}
-	s.post(s.joined)
+	if !s.cfg.Light {
+		s.post(s.joined)
+	}
 	return nil
 }
 
@@ -128,10 +140,17 @@ func (s *session) connected(ctx context.Context) error {
 // follow subscribes to the feed and then takes the first snapshot: what is
 // subscribed is in force before anything is read.
 func (s *session) follow(ctx context.Context) error {
-	if err := s.subscribeNow(ctx, s.cluster.RegistryAll(), s.onFeed); err != nil {
+	if !s.holding() {
+		s.hub.without()
+		if s.own != nil {
+			if err := s.followSelf(ctx); err != nil {
+				return err
+			}
+		}
+	} else if err := s.followAll(ctx); err != nil {
 		return err
 	}
-	if s.own != nil {
+	if s.own != nil && !s.cfg.Light {
 		// Without it crashes are noticed by probes alone.
 		if err := s.subscribeNow(ctx, s.cluster.TripwireDeleted("*"), s.onAdvisory); errors.Is(err, ErrDenied) {
 			s.log.Warn("advisories not available: crashes are noticed later", "err", err)
@@ -147,7 +166,15 @@ func (s *session) follow(ctx context.Context) error {
 	s.link.epoch, s.link.up, s.link.server = s.nc.Stats().Reconnects, true, s.nc.ConnectedServerId()
 	s.wg.Go(s.loop)
 	s.post(func() { s.resync(true) })
+	if !s.holding() {
+		return nil
+	}
 	return s.wait(ctx, func(View) bool { return true })
+}
+
+// followAll subscribes to the feed.
+func (s *session) followAll(ctx context.Context) error {
+	return s.subscribeNow(ctx, s.cluster.RegistryAll(), s.onFeed)
 }
 
 // wait returns when the view is there and ok holds for it.

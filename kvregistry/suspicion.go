@@ -181,8 +181,7 @@ func newGuard() *guard {
 }
 
 // watch sets the wards. A new one is probed at once.
-func (g *guard) watch(wards []suspect, every time.Duration, now time.Time) {
-	g.every = every
+func (g *guard) watch(wards []suspect, now time.Time) {
 	keep := make(map[life]bool, len(wards))
 	for _, w := range wards {
 		keep[w.life] = true

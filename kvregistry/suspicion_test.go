@@ -105,7 +105,7 @@ func hear(t *testing.T, g *guard, words []string, now time.Time) []action {
 		for _, l := range ls {
 			wards = append(wards, suspect{life: l, grace: grace})
 		}
-		g.watch(wards, time.Second, now)
+		g.watch(wards, now)
 	case "advised":
 		g.accuse(ls[0], grace, true, now)
 	case "accused":

@@ -45,6 +45,15 @@ func (h *hub) publish(v View, events []Event) {
 	h.changed = make(chan struct{})
 }
 
+// without shows that there is no view yet.
+func (h *hub) without() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.synced {
+		h.view.Store(&View{Stale: true})
+	}
+}
+
 // reset forgets the view of a Join that failed.
 func (h *hub) reset() {
 	h.mu.Lock()
