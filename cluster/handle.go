@@ -90,7 +90,7 @@ func decoded[T any](n *Node, raw *Msg[Raw]) (*Msg[T], error) {
 		ID: raw.ID, From: raw.From, Attempt: raw.Attempt, Fence: raw.Fence, Sent: raw.Sent, Header: raw.Header,
 	}
 	if err := n.router.Decode(raw.Body, &m.Body); err != nil {
-		return nil, Permanent(&HandlerError{Node: n.id, Kind: raw.Body.Name, Code: 400, Message: err.Error()})
+		return nil, err // a caller hears 400, or 415 where there is no codec
 	}
 	return m, nil
 }
