@@ -331,7 +331,13 @@ func (s *session) probed(a action, result answer, p pong) {
 	// A connection that was lost and is back voids what was seen through it.
 	s.checkLink()
 	now := time.Now()
-	if result == alive {
+	switch result {
+	case silence, muffled:
+		// Whoever hears nothing may be the one that is cut off. The store tells:
+		// without it the view is stale, long before the connection is given up.
+		s.resync(false)
+	case nobody, void:
+	case alive:
 		delete(s.lapsed, l)
 		s.seen[l] = now
 		if p.ID == l.id {
