@@ -21,11 +21,15 @@ import (
 	"syscall"
 
 	"github.com/catga/catga-go/benchmarks/internal/bench"
+	"github.com/catga/catga-go/benchmarks/membership"
 	"github.com/catga/catga-go/benchmarks/routing"
 )
 
 // suites are what -suite names. Each has flags of its own.
-var suites = map[string]bench.Suite{"routing": &routing.Suite{}}
+var suites = map[string]bench.Suite{
+	"membership": &membership.Suite{Progress: os.Stderr},
+	"routing":    &routing.Suite{},
+}
 
 func main() {
 	if bench.InRole() {

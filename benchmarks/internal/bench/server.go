@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -99,6 +101,22 @@ func (ss *Servers) URL() string {
 
 // All returns each of the servers.
 func (ss *Servers) All() []*Server { return ss.all }
+
+// Restart starts killed servers again, each on its ports and store, and returns
+// when all are healthy.
+func (ss *Servers) Restart() error {
+	for _, s := range ss.all {
+		if err := s.start(); err != nil {
+			return err
+		}
+	}
+	for _, s := range ss.all {
+		if err := s.healthy(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Usage returns what all of them have used together.
 func (ss *Servers) Usage() (Usage, error) {
@@ -246,15 +264,23 @@ func awaitHealthy(ctx context.Context, s *server.Server) string {
 	}
 }
 
+const firstPort, lastPort = 20_000, 32_000
+
+// nextPort is where this process looks for a port next: it counts on, so that
+// no port is given twice. Processes that run side by side begin at different
+// places.
+var nextPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(rand.Int64N(lastPort - firstPort))
+	return &n
+}()
+
 // freePorts returns ports that nothing listens on. They lie below those that
 // the system gives to outgoing connections.
 func freePorts(n int) ([]int, error) {
-	const first, last = 20_000, 32_000
 	var ports []int
-	at := os.Getpid()
-	for range last - first {
-		port := first + at%(last-first)
-		at++
+	for range lastPort - firstPort {
+		port := firstPort + int(nextPort.Add(1)%(lastPort-firstPort))
 		lis, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
@@ -264,5 +290,5 @@ func freePorts(n int) ([]int, error) {
 			return ports, nil
 		}
 	}
-	return nil, fmt.Errorf("no %d free ports between %d and %d", n, first, last)
+	return nil, fmt.Errorf("no %d free ports between %d and %d", n, firstPort, lastPort)
 }

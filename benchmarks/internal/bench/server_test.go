@@ -46,15 +46,8 @@ func TestServerComesBackWithWhatItStored(t *testing.T) {
 		for _, s := range ss.All() {
 			s.Kill()
 		}
-		for _, s := range ss.All() {
-			if err := s.start(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for _, s := range ss.All() {
-			if err := s.healthy(); err != nil {
-				t.Fatal(err)
-			}
+		if err := ss.Restart(); err != nil {
+			t.Fatal(err)
 		}
 		if nc, err = nats.Connect(ss.URL()); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,216 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/dial"
+	"github.com/catga/catga-go/kvregistry"
+)
+
+// atOnce is how many members of one process connect and join at the same time.
+const atOnce = 256
+
+// member is one node: a connection of its own and its part in the registry.
+type member struct {
+	id    string
+	light bool
+	nc    *nats.Conn
+	reg   *kvregistry.Registry
+}
+
+// crowd is many members in one process.
+type crowd struct {
+	cluster, url string
+	// deaths hears of every loss; nil where nobody counts.
+	deaths *deaths
+	// ended says that the members go away and may hear anything of each other.
+	ended atomic.Bool
+
+	mu      sync.Mutex
+	members []*member
+}
+
+// join adds members, all at once, and returns when each is one. light tells
+// which of them keep no view.
+func (c *crowd) join(ctx context.Context, ids []string, light func(i int) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var (
+		wg    sync.WaitGroup
+		place = make(chan struct{}, atOnce)
+		errs  = make([]error, len(ids))
+	)
+	for i, id := range ids {
+		place <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-place }()
+			_, errs[i] = c.add(ctx, c.url, id, light != nil && light(i))
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// add connects one member through url and has it join.
+func (c *crowd) add(ctx context.Context, url, id string, light bool) (*member, error) {
+	m, err := c.dial(ctx, url, id, light)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.reg.Join(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", id, err)
+	}
+	return m, nil
+}
+
+// dial connects one member that has yet to join.
+func (c *crowd) dial(ctx context.Context, url, id string, light bool) (*member, error) {
+	nc, err := dial.Connect(ctx, url, nats.Name(id))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", id, err)
+	}
+	m := &member{id: id, light: light, nc: nc}
+	cfg := kvregistry.Config{Cluster: c.cluster, Node: id, Light: light, Changed: func(events []kvregistry.Event) { c.changed(id, events) }}
+	if m.reg, err = kvregistry.New(nc, cfg); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members = append(c.members, m)
+	return m, nil
+}
+
+func (c *crowd) changed(by string, events []kvregistry.Event) {
+	if c.deaths == nil || c.ended.Load() {
+		return
+	}
+	for _, e := range events {
+		if e.Kind == kvregistry.Lost {
+			c.deaths.told(by, e.Member.ID, fmt.Sprintf("%s/%d", e.Member.ID, e.Member.Incarnation), string(e.Member.Reason))
+		}
+	}
+}
+
+// full returns the members that keep a view.
+func (c *crowd) full() []*member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var full []*member
+	for _, m := range c.members {
+		if !m.light {
+			full = append(full, m)
+		}
+	}
+	return full
+}
+
+// watch has every member that keeps a view wait until ok holds for it.
+func (c *crowd) watch(ctx context.Context, ok func(m *member, v kvregistry.View) bool) *sighting {
+	var watchers []func(context.Context) error
+	for _, m := range c.full() {
+		watchers = append(watchers, func(ctx context.Context) error {
+			if err := m.reg.Wait(ctx, func(v kvregistry.View) bool { return ok(m, v) }); err != nil {
+				return fmt.Errorf("%s: %w", m.id, err)
+			}
+			return nil
+		})
+	}
+	return watchFor(ctx, watchers)
+}
+
+// truth returns what is wrong with the views: each must show exactly the
+// members of this crowd and others, in their present incarnations.
+func (c *crowd) truth(others map[string]uint64) error {
+	c.mu.Lock()
+	want := make(map[string]uint64, len(c.members)+len(others))
+	for _, m := range c.members {
+		want[m.id] = m.reg.Self().Incarnation
+	}
+	c.mu.Unlock()
+	for id, incarnation := range others {
+		want[id] = incarnation
+	}
+	for _, m := range c.full() {
+		v := m.reg.View()
+		if v.Stale {
+			return fmt.Errorf("the view of %s is stale", m.id)
+		}
+		if len(v.Members) != len(want) {
+			return fmt.Errorf("%s sees %d members, there are %d", m.id, len(v.Members), len(want))
+		}
+		for _, o := range v.Members {
+			if want[o.ID] != o.Incarnation {
+				return fmt.Errorf("%s sees %s in incarnation %d, it is %d", m.id, o.ID, o.Incarnation, want[o.ID])
+			}
+		}
+	}
+	return nil
+}
+
+// armed returns when a crash of each member would be noticed at once.
+func (c *crowd) armed(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for _, m := range c.members {
+		for !m.reg.Status().Armed {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return fmt.Errorf("%s is not armed: %w", m.id, ctx.Err())
+			}
+		}
+	}
+	return nil
+}
+
+// remove has one member say goodbye and closes its connection.
+func (c *crowd) remove(m *member) {
+	c.mu.Lock()
+	for i, o := range c.members {
+		if o == m {
+			c.members = append(c.members[:i], c.members[i+1:]...)
+			break
+		}
+	}
+	c.mu.Unlock()
+	_ = m.reg.Close()
+	m.nc.Close()
+}
+
+// close ends all members. There is nobody left to say goodbye to: their
+// connections are closed first.
+func (c *crowd) close() {
+	c.ended.Store(true)
+	c.mu.Lock()
+	members := c.members
+	c.members = nil
+	c.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, m := range members {
+		m.nc.Close()
+		wg.Go(func() { _ = m.reg.Close() })
+	}
+	wg.Wait()
+}
+
+// is tells whether the view shows the node alive in a later incarnation than after.
+func is(v kvregistry.View, id string, after uint64) bool {
+	m, ok := v.Member(id)
+	return ok && m.State != kvregistry.Offline && m.Incarnation > after
+}
+
+// gone tells whether the view shows the end of the node's incarnation, or a later one.
+func gone(v kvregistry.View, id string, incarnation uint64) bool {
+	m, ok := v.Member(id)
+	return ok && (m.Incarnation > incarnation || m.Incarnation == incarnation && m.State == kvregistry.Offline)
+}

@@ -1,0 +1,224 @@
+package membership
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/catga/catga-go/benchmarks/internal/bench"
+	"github.com/catga/catga-go/kvregistry"
+)
+
+// crashed is how many members of one process are gone at once.
+const crashed = 100
+
+// settle is how long a cluster is left alone before it is called idle, but no
+// longer than it is then watched.
+const settle = 15 * time.Second
+
+// scale measures a whole cluster: how it forms, what it costs while nothing
+// happens, and how it takes the loss of many and of its server.
+func (r *run) scale() error {
+	whole := []string{"crash_100_seen_by_all", "restart_all_true_again", "idle_cpu_cores", "server_mb", "msgs_per_s"}
+	form := r.opts.Wants("form") && r.n >= manyNodes
+	if !form && !slices.ContainsFunc(whole, r.opts.Wants) {
+		return nil
+	}
+	var (
+		c      *crowd
+		formed measured
+	)
+	defer func() {
+		if c != nil {
+			c.close()
+		}
+	}()
+	rounds := 1
+	if form && r.n < 500 {
+		rounds = r.rounds() // it takes less than a second
+	}
+	for i := range rounds {
+		if c != nil {
+			c.close()
+		}
+		c = &crowd{cluster: fmt.Sprintf("scale%d-%d", r.n, i), url: r.at.URL(), deaths: r.deaths}
+		took, err := r.formScale(c)
+		if err != nil {
+			return err
+		}
+		formed.samples = append(formed.samples, took)
+	}
+	if form {
+		formed.note = fmt.Sprintf("buckets made, %d at a time connect and join; every view true", min(atOnce, r.n))
+		r.print("form", "s", formed, measured{})
+	}
+	for _, f := range []func(*crowd) error{r.idleScale, r.crashScale, r.restartScale} {
+		if err := f(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) formScale(c *crowd) (float64, error) {
+	r.say("form, %d with a full view", r.full)
+	// The full ones are spread over the order in which members join.
+	light := func(i int) bool { return i*r.full/r.n == (i+1)*r.full/r.n }
+	start, cpu := time.Now(), bench.ProcessorTime()
+	if err := c.join(r.ctx, names("n", r.n), light); err != nil {
+		return 0, err
+	}
+	joined := time.Since(start).Seconds()
+	took, err := c.watch(r.ctx, everybody(r.n)).since(start)
+	if err != nil {
+		return 0, err
+	}
+	r.say("joined after %.2f s, every view complete after %.2f s; %.1f s of processor here", joined, took, (bench.ProcessorTime() - cpu).Seconds())
+	if err := c.truth(nil); err != nil {
+		return 0, fmt.Errorf("after forming: %w", err)
+	}
+	return took, nil
+}
+
+// idleScale measures what the cluster costs while nothing happens.
+func (r *run) idleScale(c *crowd) error {
+	if !r.opts.Wants("idle_cpu_cores") && !r.opts.Wants("server_mb") && !r.opts.Wants("msgs_per_s") {
+		return nil
+	}
+	if err := c.armed(r.ctx); err != nil {
+		return err
+	}
+	r.say("idle for %v", *r.idle)
+	if err := pause(r.ctx, min(settle, *r.idle)); err != nil {
+		return err
+	}
+	before, err := r.at.Usage()
+	if err != nil {
+		return err
+	}
+	start, own := time.Now(), bench.ProcessorTime()
+	if err := pause(r.ctx, *r.idle); err != nil {
+		return err
+	}
+	after, err := r.at.Usage()
+	if err != nil {
+		return err
+	}
+	seconds := time.Since(start).Seconds()
+	cores := (after.CPU - before.CPU).Seconds() / seconds
+	simulator := (bench.ProcessorTime() - own).Seconds() / seconds
+	one := func(name, unit string, value float64, note string) {
+		if r.opts.Wants(name) {
+			r.print(name, unit, measured{samples: []float64{value}, note: note}, measured{})
+		}
+	}
+	one("idle_cpu_cores", "cores", cores, fmt.Sprintf("server processes alone, over %.0f s; the process with all members used %.3f", seconds, simulator))
+	one("server_mb", "MB", float64(after.Memory)/(1<<20), "resident memory of the server processes")
+	one("msgs_per_s", "1/s", float64(after.InMsgs-before.InMsgs)/seconds, fmt.Sprintf("received by the server processes, over %.0f s", seconds))
+	return c.truth(nil)
+}
+
+// crashScale has a process with 100 further members join and kills it.
+func (r *run) crashScale(c *crowd) error {
+	if !r.opts.Wants("crash_100_seen_by_all") {
+		return nil
+	}
+	var m measured
+	rounds := min(*r.slow, 3)
+	if r.n < 500 {
+		rounds = r.rounds()
+	}
+	for i := range rounds {
+		took, err := r.crashOnce(c, fmt.Sprintf("x%d-", i))
+		if err != nil {
+			return fmt.Errorf("crash_100_seen_by_all: %w", err)
+		}
+		r.say("crash of %d seen by all after %.3f s", crashed, took)
+		m.samples = append(m.samples, took)
+	}
+	m.note = fmt.Sprintf("SIGKILL of a process with %d more members; every view of the other %d true again", crashed, r.n)
+	r.print("crash_100_seen_by_all", "s", m, measured{})
+	return nil
+}
+
+func (r *run) crashOnce(c *crowd, prefix string) (float64, error) {
+	ids := names(prefix, crashed)
+	s, err := launch(joinOrder{URL: r.at.URL(), Cluster: c.cluster, IDs: ids, Light: r.full < r.n})
+	if err != nil {
+		return 0, err
+	}
+	defer s.kill()
+	if err := s.joined(); err != nil {
+		return 0, err
+	}
+	if err := c.watch(r.ctx, everybody(r.n+crashed)).seen(); err != nil {
+		return 0, err
+	}
+	if err := c.truth(s.incarnations); err != nil {
+		return 0, err
+	}
+	if err := pause(r.ctx, 2*time.Second); err != nil {
+		return 0, err
+	}
+	r.deaths.expect(slices.Collect(maps.Keys(s.incarnations))...)
+	seen := c.watch(r.ctx, everybody(r.n))
+	start := time.Now()
+	s.kill()
+	took, err := seen.since(start)
+	if err != nil {
+		return 0, err
+	}
+	return took, c.truth(nil)
+}
+
+// restartScale kills the servers and starts them again at once.
+func (r *run) restartScale(c *crowd) error {
+	if !r.opts.Wants("restart_all_true_again") {
+		return nil
+	}
+	var m measured
+	rounds := 1
+	if r.n < 500 {
+		rounds = min(*r.slow, 3)
+	}
+	for range rounds {
+		took, healthy, err := r.restartOnce(c)
+		if err != nil {
+			return fmt.Errorf("restart_all_true_again: %w", err)
+		}
+		r.say("all true again %.3f s after the SIGKILL of the server", took)
+		m.samples = append(m.samples, took)
+		m.note = fmt.Sprintf("from SIGKILL of the server, started again at once on its files and healthy after %.2f s, until every view is fresh and true", healthy)
+	}
+	r.print("restart_all_true_again", "s", m, measured{})
+	return nil
+}
+
+func (r *run) restartOnce(c *crowd) (took, healthy float64, err error) {
+	r.say("restart of the server")
+	full := c.full()
+	before := make(map[*member]uint64, len(full))
+	for _, m := range full {
+		before[m] = m.nc.Stats().Reconnects
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, limit)
+	defer cancel()
+	start := time.Now()
+	for _, s := range r.at.All() {
+		s.Kill()
+	}
+	if err := r.at.Restart(); err != nil {
+		return 0, 0, err
+	}
+	healthy = time.Since(start).Seconds()
+	// A view is published when it gets fresh, which is after the reconnect.
+	took, err = c.watch(ctx, func(m *member, v kvregistry.View) bool {
+		return m.nc.Stats().Reconnects > before[m] && !v.Stale && len(v.Members) == r.n
+	}).since(start)
+	if err != nil {
+		return 0, 0, err
+	}
+	return took, healthy, c.truth(nil)
+}
