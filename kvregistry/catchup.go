@@ -2,6 +2,7 @@ package kvregistry
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -117,6 +118,10 @@ func (s *session) settle(r reading, full bool, err error) {
 	held := s.sync.held
 	s.sync.held = nil
 	if err != nil {
+		if !s.synced && errors.Is(err, ErrDenied) {
+			s.stop(err) // no Join can come of it
+			return
+		}
 		s.sync.full = s.sync.full || full
 		s.unread(now, err)
 		s.deltas(held)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/catga/catga-go/internal/provision"
 	"github.com/catga/catga-go/internal/wire"
 )
 
@@ -33,6 +34,9 @@ type presence struct {
 	look chan struct{}
 	// rearm asks for a look at the tripwire.
 	rearm chan struct{}
+
+	// begun means that the goroutine runs.
+	begun atomic.Bool
 
 	// What others read.
 	self    atomic.Pointer[Member]
@@ -79,7 +83,9 @@ func (p *presence) run() {
 		case <-p.look:
 			p.reconcile(ctx)
 		case <-p.rearm:
-			p.answers.speak()
+			if err := p.answers.speak(ctx); err != nil {
+				p.s.log.Debug("not speaking for the server", "err", err)
+			}
 			if p.revision != 0 {
 				p.trip.check(ctx, p.life())
 			}
@@ -162,7 +168,14 @@ func (p *presence) claim(ctx context.Context) error {
 		if err := p.answers.await(ctx, rec.ID); err != nil {
 			return err
 		}
-		_ = p.s.store.putBeat(ctx, rec.ID, p.s.newBeat(0), beatLives*minBeat)
+		beat := p.s.cluster.BeatSubject(rec.ID)
+		// Only a refusal ends the claim: the next beat comes soon.
+		if err := provision.Guard(ctx, p.s.nc, beat, func(ctx context.Context) error {
+			return p.s.store.putBeat(ctx, rec.ID, p.s.newBeat(0), beatLives*minBeat)
+		}); errors.Is(err, ErrDenied) {
+			p.answers.stop()
+			return fmt.Errorf("kvregistry: %w", err)
+		}
 		rec.Before = nil
 		if held.rec.Incarnation != 0 {
 			rec.Before = held.rec.ending(rec.Started)
@@ -182,7 +195,25 @@ func (p *presence) claim(ctx context.Context) error {
 		}
 		if err := p.again(ctx, err); err != nil {
 			p.answers.stop()
+			p.revoke(ctx, rec.Token)
 			return err
+		}
+	}
+}
+
+// revoke ends a claim that was given up before it was known whether it is in
+// the store: nothing of it may be left.
+func (p *presence) revoke(ctx context.Context, token string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeLimit)
+	defer cancel()
+	c, ok, err := p.s.store.last(ctx, p.rec.ID)
+	if err != nil || !ok || c.gone {
+		return
+	}
+	if rec, err := decodeRecord(c.id, c.revision, c.data); err == nil && rec.Token == token {
+		end := rec.ended(ReasonClosed, rec.ID, time.Now())
+		if _, err := p.s.store.put(ctx, end, c.revision, end.forget()); err != nil {
+			p.s.log.Debug("claim not revoked", "node", rec.ID, "err", err)
 		}
 	}
 }
@@ -251,6 +282,9 @@ func (p *presence) holder(ctx context.Context, token string) (holding, error) {
 			return held, errVoid
 		case silence:
 		}
+	}
+	if err := provision.PublishDenied(p.s.nc, p.s.cluster.Ping(rec.ID, rec.Incarnation)); err != nil {
+		return held, err // nobody was asked
 	}
 	return held, nil
 }

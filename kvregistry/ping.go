@@ -112,7 +112,7 @@ func (s *session) probe(ctx context.Context, l life) (answer, pong) {
 		return nobody, pong{}
 	case !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > pingLimit+overrun:
 		return void, pong{}
-	case path:
+	case path && provision.PublishDenied(s.nc, s.cluster.Ping(l.id, l.incarnation)) == nil:
 		return silence, pong{}
 	}
 	return muffled, pong{}
@@ -168,10 +168,28 @@ func (r *responder) await(ctx context.Context, id string) error {
 		}
 		r.any = sub
 	}
-	if err := r.s.flush(ctx); err != nil {
+	return r.hearItself(ctx, id)
+}
+
+// hearItself probes the life that is about to be claimed: nobody takes a name
+// under which it could not be asked, or could not answer.
+func (r *responder) hearItself(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, putLimit)
+	defer cancel()
+	subject := r.s.cluster.Ping(id, 0)
+	err := provision.Guard(ctx, r.s.nc, subject, func(ctx context.Context) error {
+		_, err := r.s.nc.RequestWithContext(ctx, subject, nil)
 		return err
+	})
+	if err == nil {
+		return nil
 	}
-	return provision.SubscribeDenied(r.s.nc, r.any.Subject)
+	if denied := provision.SubscribeDenied(r.s.nc, r.any.Subject); denied != nil {
+		err = denied
+	} else if last := r.s.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && !errors.Is(err, ErrDenied) {
+		err = fmt.Errorf("%w: this user may not answer a probe: grant it allow_responses (%w)", ErrDenied, last)
+	}
+	return fmt.Errorf("kvregistry: %w", err)
 }
 
 // settle listens for probes of l only, and answers those that came during the claim.
@@ -213,10 +231,10 @@ func (r *responder) stop() {
 }
 
 // speak answers for the NATS server that this node is connected to now.
-func (r *responder) speak() {
+func (r *responder) speak(ctx context.Context) error {
 	server := r.s.nc.ConnectedServerId()
 	if server == "" || server == r.server {
-		return
+		return nil
 	}
 	if r.on != nil {
 		_ = r.on.Unsubscribe()
@@ -224,15 +242,26 @@ func (r *responder) speak() {
 	}
 	sub, err := r.s.subscribeQueue(r.s.cluster.On(server), "on", func(msg *nats.Msg) { _ = msg.Respond(nil) })
 	if err != nil {
-		r.s.log.Debug("not speaking for the server", "err", err)
-		return
+		return fmt.Errorf("kvregistry: %w", err)
 	}
 	r.on, r.server = sub, server
+	if err := r.s.flush(ctx); err != nil {
+		return err
+	}
+	if err := provision.SubscribeDenied(r.s.nc, sub.Subject); err != nil {
+		return fmt.Errorf("kvregistry: %w", err)
+	}
+	return nil
 }
 
 func (r *responder) handle(msg *nats.Msg) {
 	r.mu.Lock()
 	l := r.life
+	if r.claiming && msg.Subject == r.s.cluster.Ping(l.id, 0) {
+		r.mu.Unlock()
+		_ = msg.Respond(nil) // who asked is this very process
+		return
+	}
 	if r.claiming {
 		if len(r.held) < maxHeld {
 			r.held = append(r.held, msg)

@@ -83,6 +83,12 @@ func (s *session) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := provision.CheckServer(s.nc); err != nil {
+		return fmt.Errorf("kvregistry: %w", err)
+	}
+	if err := s.permitted(ctx); err != nil {
+		return fmt.Errorf("kvregistry: %w", err)
+	}
 	if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision, 0); err != nil {
 		return err
 	}
@@ -92,12 +98,15 @@ func (s *session) start(ctx context.Context) error {
 	if s.own == nil {
 		return nil
 	}
+	s.own.begun.Store(true)
 	s.wg.Go(s.own.run)
 	err := s.own.do(ctx, func(ctx context.Context) error {
+		if err := s.own.answers.speak(ctx); err != nil {
+			return err
+		}
 		if err := s.own.claim(ctx); err != nil {
 			return err
 		}
-		s.own.answers.speak()
 		s.own.trip.arm(ctx, s.own.life())
 		return nil
 	})
@@ -197,7 +206,7 @@ func (s *session) wait(ctx context.Context, ok func(View) bool) error {
 // close ends the session, with a goodbye if there is something to say it for,
 // and waits for everything that was started.
 func (s *session) close(reason Reason, cause error) {
-	if s.own != nil && s.ctx.Err() == nil && s.nc.IsConnected() {
+	if s.own != nil && s.own.begun.Load() && s.ctx.Err() == nil && s.nc.IsConnected() {
 		ctx, cancel := context.WithTimeout(s.ctx, goodbyeLimit)
 		err := s.own.do(ctx, func(ctx context.Context) error { return s.own.goodbye(ctx, reason) })
 		cancel()

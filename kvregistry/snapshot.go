@@ -1,6 +1,7 @@
 package kvregistry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/catga/catga-go/internal/provision"
 )
 
 const (
@@ -98,6 +101,9 @@ func (s *store) scan(ctx context.Context, stream, filter string, seq uint64, eac
 	defer func() { _ = sub.Unsubscribe() }()
 	for {
 		last, more, err := s.page(ctx, sub, stream, filter, seq, each)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = cmp.Or(provision.PublishDenied(s.nc, "$JS.API.DIRECT.GET."+stream), err)
+		}
 		if err != nil || !more {
 			return err
 		}

@@ -147,7 +147,11 @@ func (s *store) put(ctx context.Context, rec record, expected uint64, ttl time.D
 	msg := nats.NewMsg(s.cluster.RecordSubject(rec.ID))
 	msg.Data = data
 	setTTL(msg, ttl)
-	ack, err := s.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(expected), jetstream.WithExpectStream(s.cluster.RecordStream()))
+	var ack *jetstream.PubAck
+	err = provision.Guard(ctx, s.nc, msg.Subject, func(ctx context.Context) (err error) {
+		ack, err = s.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(expected), jetstream.WithExpectStream(s.cluster.RecordStream()))
+		return err
+	})
 	if err != nil {
 		if api, ok := errors.AsType[*jetstream.APIError](err); ok && isConflict(api.ErrorCode) {
 			return 0, errConflict
@@ -214,7 +218,12 @@ func (s *store) leaderRead(ctx context.Context, what map[string]any) (c change, 
 	}
 	ctx, cancel := s.bounded(ctx, putLimit)
 	defer cancel()
-	reply, err := s.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+s.cluster.RecordStream(), request)
+	subject := "$JS.API.STREAM.MSG.GET." + s.cluster.RecordStream()
+	var reply *nats.Msg
+	err = provision.Guard(ctx, s.nc, subject, func(ctx context.Context) (err error) {
+		reply, err = s.nc.RequestWithContext(ctx, subject, request)
+		return err
+	})
 	if err != nil {
 		return c, false, err
 	}

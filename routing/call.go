@@ -11,6 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 
+	"github.com/catga/catga-go/internal/provision"
 	"github.com/catga/catga-go/internal/wire"
 )
 
@@ -340,8 +341,11 @@ func (c *call) lateAnswer(w *pending, answered *bool, p *peer, reason error) (Ra
 		*answered = true
 		return decodeAnswer(m, p.ID, c.msg.Name)
 	default:
-		return Raw{}, unknown(reason)
 	}
+	if denied := provision.PublishDenied(c.r.nc, c.r.cluster.CallNode(p.ID, c.msg.Name)); denied != nil {
+		return Raw{}, notDelivered(denied) // the server passed nothing on
+	}
+	return Raw{}, unknown(reason)
 }
 
 // publish sends the request.

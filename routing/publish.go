@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/catga/catga-go/internal/provision"
 )
 
 const (
@@ -148,10 +150,14 @@ func (r *Router) tryStore(ctx context.Context, m *nats.Msg) (ack pubAck, sent bo
 	case <-inbox.closed:
 		return pubAck{}, true, ErrClosed
 	case <-p.timer.C:
-		return pubAck{}, true, errNoWord
+		err = errNoWord
 	case <-ctx.Done():
-		return pubAck{}, true, ctxReason(ctx)
+		err = ctxReason(ctx)
 	}
+	if denied := provision.PublishDenied(r.nc, m.Subject); denied != nil {
+		return pubAck{}, false, denied // the server took nothing
+	}
+	return pubAck{}, true, err
 }
 
 // storableLater reports whether another attempt may store the message.

@@ -148,6 +148,9 @@ func (r *Router) Prepare(ctx context.Context) error {
 		return fmt.Errorf("routing: prepare: %w", ErrClosed)
 	}
 	r.mu.Unlock()
+	if err := r.permitted(ctx); err != nil {
+		return fmt.Errorf("routing: prepare: %w", err)
+	}
 	if err := r.provision(ctx); err != nil {
 		return fmt.Errorf("routing: prepare: %w", err)
 	}

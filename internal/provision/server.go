@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,8 +78,12 @@ func Guard(ctx context.Context, nc *nats.Conn, subject string, do func(context.C
 			case <-guarded.Done():
 				return
 			case <-ticker.C:
-				if last := nc.LastError(); last != before && denies(last, subject) { //nolint:errorlint // another one than before, not one like it
-					cancel(denied(subject, last))
+				last := nc.LastError()
+				if last == before { //nolint:errorlint // another one than before, not one like it
+					continue
+				}
+				if err := refusal(nc, subject, last); err != nil {
+					cancel(err)
 					return
 				}
 			}
@@ -95,11 +100,34 @@ func Guard(ctx context.Context, nc *nats.Conn, subject string, do func(context.C
 		return cause
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout):
 		// The same refusal as in an earlier attempt is not a new error.
-		if last := nc.LastError(); denies(last, subject) {
-			return denied(subject, last)
+		if refused := refusal(nc, subject, nc.LastError()); refused != nil {
+			return refused
 		}
 	}
 	return err
+}
+
+// refusal returns ErrDenied when err is why a request on subject gets no
+// answer: it may not be sent, or the answer may not be received.
+func refusal(nc *nats.Conn, subject string, err error) error {
+	inbox := cmp.Or(nc.Opts.InboxPrefix, strings.TrimSuffix(nats.InboxPrefix, "."))
+	if denies(err, subject) && !strings.HasPrefix(subject, inbox+".") {
+		return denied(subject, err)
+	}
+	if errors.Is(err, nats.ErrPermissionViolation) &&
+		strings.Contains(strings.ToLower(err.Error()), strings.ToLower(`subscription to "`+inbox+`.`)) {
+		return fmt.Errorf("%w: this user may not subscribe to %s.>, where answers arrive: grant it, or set nats.CustomInboxPrefix (%w)", ErrDenied, inbox, err)
+	}
+	return nil
+}
+
+// PublishDenied returns ErrDenied with the subject when the latest error of nc
+// is that it may not publish to subject: ask after a request that was not answered.
+func PublishDenied(nc *nats.Conn, subject string) error {
+	if last := nc.LastError(); denies(last, subject) {
+		return denied(subject, last)
+	}
+	return nil
 }
 
 // SubscribeDenied returns ErrDenied with the subject when the latest error of
@@ -116,7 +144,12 @@ func denied(subject string, err error) error {
 	return fmt.Errorf("%w: this user may not publish to %s: grant it (%w)", ErrDenied, subject, err)
 }
 
+// denies tells whether err is that subject is refused, or one that continues it:
+// the filter of a new consumer is the end of its subject.
 func denies(err error, subject string) bool {
-	return err != nil && errors.Is(err, nats.ErrPermissionViolation) &&
-		strings.Contains(strings.ToLower(err.Error()), strings.ToLower(`"`+subject+`"`))
+	if err == nil || !errors.Is(err, nats.ErrPermissionViolation) {
+		return false
+	}
+	text, begin := strings.ToLower(err.Error()), strings.ToLower(`"`+subject)
+	return strings.Contains(text, begin+`"`) || strings.Contains(text, begin+`.`)
 }
