@@ -118,8 +118,7 @@ func (r *Router) reportProgress() {
 }
 
 // drainDurable hands back what has not begun, waits for the running handlers,
-// and for the server to have all answers. The fan-out consumer ends here: a
-// node that left is not written to any more.
+// and for the server to have all answers.
 func (r *Router) drainDurable(ctx context.Context) error {
 	if r.observes() {
 		return nil
@@ -149,18 +148,16 @@ func (r *Router) drainDurable(ctx context.Context) error {
 	return r.deleteConsumers(ctx)
 }
 
-// deleteConsumers removes what a node that left has no use for. The mailbox of
-// a named node stays: mail that it has not read is still there when it is back.
+// deleteConsumers removes what a node that left has no use for: all of an
+// anonymous node, which never comes back. A named node finds what it has not
+// read in its mailbox and its fan-out when it is back; the server forgets a
+// fan-out consumer by itself when nobody has used it for as long as messages live.
 func (r *Router) deleteConsumers(ctx context.Context) error {
-	if r.durable.fan == nil {
+	if r.durable.fan == nil || !r.cfg.Anonymous {
 		return nil
 	}
-	gone := []*puller{r.durable.fan}
-	if r.cfg.Anonymous {
-		gone = append(gone, r.durable.mail)
-	}
 	var errs []error
-	for _, p := range gone {
+	for _, p := range []*puller{r.durable.fan, r.durable.mail} {
 		err := r.api(ctx, "$JS.API.CONSUMER.DELETE."+p.stream+"."+p.consumer, func(ctx context.Context) error {
 			return r.js.DeleteConsumer(ctx, p.stream, p.consumer)
 		})

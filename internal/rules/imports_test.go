@@ -23,6 +23,7 @@ var layers = map[string][]string{
 		"internal/wire",
 	},
 	"internal/rules":        {},
+	"integration_test/loss": {},
 	"integration_test/soak": {},
 	"integration_test":      {},
 }
