@@ -192,7 +192,11 @@ func (c *collection) collect(ctx context.Context) {
 	}
 	timer := time.NewTimer(time.Until(c.end))
 	defer timer.Stop()
-	for ok := true; ok && c.left > 0; {
+	for ok := true; ok; {
+		// Answers come in bursts, and one channel alone is cheap to look at.
+		if ok = c.takeArrived(); !ok || c.left == 0 {
+			return
+		}
 		select {
 		case a := <-c.g.answers:
 			ok = c.take(a)
