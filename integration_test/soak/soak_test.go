@@ -35,8 +35,8 @@ func soak(t *testing.T, name string, servers []*natstest.Server) {
 	if testing.Short() {
 		length = min(length, 5*time.Second)
 	}
-	t.Logf("to repeat: -run '^%s$' -soak %v -nodes %d -seed %d", t.Name(), length, *crowd, seed)
-	w := newWorld(t, name, servers, *crowd)
+	t.Logf("to repeat: -run '^%s$' -soak %v -nodes %d -seed %d", t.Name(), length, *numNodes, seed)
+	w := newWorld(t, name, servers, *numNodes)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer w.wg.Wait()
 	defer cancel()
