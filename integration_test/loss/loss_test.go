@@ -158,18 +158,23 @@ func unsettled(ctx context.Context, js jetstream.JetStream, name string) (string
 		if err != nil {
 			return "", err
 		}
-		b, err := json.Marshal(info.State.Subjects)
-		return string(b), err
+		waiting, err := waiting(ctx, work)
+		return fmt.Sprintf("%d messages, %d to %d: %v; %s", state.Msgs, state.FirstSeq, state.LastSeq, info.State.Subjects, waiting), err
 	}
 	fanout, err := js.Stream(ctx, "CATGA_"+name+"_FANOUT")
 	if err != nil {
 		return "", err
 	}
+	return waiting(ctx, fanout)
+}
+
+// waiting says what the consumers of a stream still have to deliver, or nothing.
+func waiting(ctx context.Context, stream jetstream.Stream) (string, error) {
 	var left []string
-	consumers := fanout.ListConsumers(ctx)
+	consumers := stream.ListConsumers(ctx)
 	for c := range consumers.Info() {
 		if c.NumPending > 0 || c.NumAckPending > 0 {
-			left = append(left, fmt.Sprintf("%s: %d pending, %d in hand", c.Name, c.NumPending, c.NumAckPending))
+			left = append(left, fmt.Sprintf("%s: %d pending, %d in hand, all acked up to %d", c.Name, c.NumPending, c.NumAckPending, c.AckFloor.Stream))
 		}
 	}
 	return strings.Join(left, ", "), consumers.Err()
