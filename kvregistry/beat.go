@@ -35,7 +35,7 @@ type beat struct {
 	Version int `json:"v"`
 	// Incarnation is absent in the beat that goes before the claim.
 	Incarnation uint64 `json:"inc,omitempty"`
-	// Tripwire is the number of the node's newest tripwire; absent means 1.
+	// Tripwire is the number of the node's newest tripwire; absent before it has one.
 	Tripwire uint64 `json:"trip,omitempty"`
 	// Server, Addr and Embedded are as in a pong, for a watcher that never had one.
 	Server   string `json:"server,omitempty"`

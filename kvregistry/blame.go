@@ -75,7 +75,15 @@ func (s *session) onAsk(msg *nats.Msg) {
 	s.work(func(ctx context.Context) func() {
 		ctx, cancel := context.WithTimeout(ctx, askedLimit)
 		defer cancel()
-		found, _ := s.probe(ctx, life{q.ID, q.Incarnation})
+		l := life{q.ID, q.Incarnation}
+		found, p := s.probe(ctx, l)
+		if msg.Reply == "" {
+			// Asked by l itself, which has something new to tell.
+			if found != alive {
+				return nil
+			}
+			return func() { s.toldBy(l, p) }
+		}
 		if found == void && ctx.Err() == nil {
 			return nil // knows nothing
 		}
@@ -88,6 +96,13 @@ func (s *session) onAsk(msg *nats.Msg) {
 		}
 		return nil
 	})
+}
+
+// toldBy takes a pong that l wanted this node to have.
+func (s *session) toldBy(l life, p pong) {
+	if e := s.table.entries[l.id]; e != nil && e.rec.State != Offline && e.rec.Incarnation == l.incarnation {
+		s.answeredBy(l, p, time.Now())
+	}
 }
 
 // ask asks member other whether l answers it.

@@ -32,8 +32,9 @@ type presence struct {
 	tasks chan func()
 	// look asks for a comparison of the own record with the store.
 	look chan struct{}
-	// rearm asks for a look at the tripwire.
-	rearm chan struct{}
+	// reconnected tells that the connection was lost and is back, and when record
+	// and tripwire are to be looked at.
+	reconnected chan time.Duration
 
 	// begun means that the goroutine runs.
 	begun atomic.Bool
@@ -52,11 +53,11 @@ type presence struct {
 
 func newPresence(s *session) *presence {
 	p := &presence{
-		s:       s,
-		tasks:   make(chan func()),
-		look:    make(chan struct{}, 1),
-		rearm:   make(chan struct{}, 1),
-		answers: newResponder(s),
+		s:           s,
+		tasks:       make(chan func()),
+		look:        make(chan struct{}, 1),
+		reconnected: make(chan time.Duration, 1),
+		answers:     newResponder(s),
 		rec: record{
 			Version: wire.Version, ID: s.cfg.Node, Endpoint: s.cfg.Endpoint, Metadata: s.cfg.Metadata,
 			Kinds: s.cfg.Kinds, State: Online, Mail: s.cfg.Mail, Anonymous: s.cfg.Anonymous, Light: s.cfg.Light,
@@ -72,6 +73,9 @@ func (p *presence) run() {
 	ctx := p.s.ctx
 	check := time.NewTicker(tripwireCheck)
 	defer check.Stop()
+	back := time.NewTimer(0)
+	defer back.Stop()
+	<-back.C
 	defer p.trip.disarm()
 	defer p.answers.stop()
 	for {
@@ -82,10 +86,13 @@ func (p *presence) run() {
 			task()
 		case <-p.look:
 			p.reconcile(ctx)
-		case <-p.rearm:
+		case spread := <-p.reconnected:
 			if err := p.answers.speak(ctx); err != nil {
 				p.s.log.Debug("not speaking for the server", "err", err)
 			}
+			back.Reset(spread)
+		case <-back.C:
+			p.reconcile(ctx)
 			if p.revision != 0 {
 				p.trip.check(ctx, p.life())
 			}
@@ -326,8 +333,13 @@ func (p *presence) update(ctx context.Context, change func(*record)) error {
 // wantLook asks the goroutine to compare the own record with the store.
 func (p *presence) wantLook() { signal(p.look) }
 
-// wantRearm asks the goroutine to see that the tripwire is there.
-func (p *presence) wantRearm() { signal(p.rearm) }
+// wantLater asks the goroutine to look at record and tripwire after a reconnect.
+func (p *presence) wantLater(wait time.Duration) {
+	select {
+	case p.reconnected <- wait:
+	default: // it has not yet begun with the reconnect before
+	}
+}
 
 func signal(c chan struct{}) {
 	select {

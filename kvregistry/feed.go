@@ -3,7 +3,6 @@ package kvregistry
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,12 +34,4 @@ func (s *session) onFeed(msg *nats.Msg) {
 		return
 	}
 	s.post(func() { s.delta(c) })
-}
-
-// onAdvisory hears which consumers of the record stream are gone.
-func (s *session) onAdvisory(msg *nats.Msg) {
-	name := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]
-	if l, n, ok := lifeOfTripwire(name); ok {
-		s.post(func() { s.advised(l, n) })
-	}
 }

@@ -13,6 +13,11 @@ const (
 	watchersPerMember = 3
 	// pingsPerSecond is the most that the watchers of a whole cluster ask.
 	pingsPerSecond = 500
+	// spreadPerMember is over how long the work after a reconnect is spread, for
+	// each member: a thousand come back within a second.
+	spreadPerMember = 500 * time.Microsecond
+	// spreadFrom is the size from which reading the store is spread, too.
+	spreadFrom = 200
 	// maxBatch is how many messages become one step of the view.
 	maxBatch = 256
 	// youngMarker is how fresh the mark of a beat that ran out may be to be no
@@ -29,8 +34,8 @@ type loopState struct {
 	// member is true from the moment that this node watches others, and moved
 	// when whom it watches may have changed.
 	member, moved bool
-	// lapsed are the living whose tripwire is said to be gone.
-	lapsed map[life]bool
+	// wards are whom this node watches.
+	wards []suspect
 	// pongs are the latest answers, and trip the numbers of the newest tripwires
 	// that they told: the end of an earlier one says nothing.
 	pongs map[life]pong
@@ -38,12 +43,19 @@ type loopState struct {
 	// seen is when each ward last answered.
 	seen map[life]time.Time
 
+	// survey is until when a ward that is not there makes this node look for
+	// others that have no beat.
+	survey time.Time
+
 	// What the step at hand has changed.
 	events []Event
 	dirty  bool
 	synced bool
+	// shown is when the next view may be made.
+	shown time.Time
 
 	status chan nats.Status
+	slow   <-chan nats.SubStatus
 	link   struct {
 		up     bool
 		epoch  uint64
@@ -55,7 +67,7 @@ type loopState struct {
 func newLoopState() loopState {
 	return loopState{
 		table: newTable(), guard: newGuard(), ring: newRing(),
-		lapsed: map[life]bool{}, pongs: map[life]pong{}, trip: map[life]uint64{}, seen: map[life]time.Time{},
+		pongs: map[life]pong{}, trip: map[life]uint64{}, seen: map[life]time.Time{},
 	}
 }
 
@@ -76,6 +88,13 @@ func (s *session) loop() {
 			s.batch()
 		case <-s.status:
 			s.checkLink()
+		case _, open := <-s.slow:
+			if !open {
+				s.slow = nil
+				continue
+			}
+			// More came than this process could take: some of the feed was lost.
+			s.resync(false)
 		case <-s.wanted:
 			s.beginView()
 		case <-timer.C:
@@ -97,7 +116,7 @@ func (s *session) batch() {
 
 // step publishes what has changed and does what is due.
 func (s *session) step(now time.Time) {
-	s.publish()
+	s.publish(now)
 	if !s.sync.due.IsZero() && !now.Before(s.sync.due) {
 		s.sync.due = time.Time{}
 		s.resync(false)
@@ -110,6 +129,9 @@ func (s *session) step(now time.Time) {
 // schedule sets the timer to what is due next.
 func (s *session) schedule(timer *time.Timer) {
 	at := s.sync.due
+	if s.dirty && s.synced && (at.IsZero() || s.shown.Before(at)) {
+		at = s.shown
+	}
 	if s.member {
 		if next, ok := s.guard.nextTick(); ok && (at.IsZero() || next.Before(at)) {
 			at = next
@@ -152,7 +174,6 @@ func (s *session) changed(events []Event) {
 			s.moved = s.moved || s.ring.watches(s.cfg.Node, l.id, watchersPerMember)
 			s.ring.remove(l.id)
 			s.guard.forget(l)
-			delete(s.lapsed, l)
 			delete(s.pongs, l)
 			delete(s.trip, l)
 			delete(s.seen, l)
@@ -176,21 +197,25 @@ func (s *session) tell(e Event) {
 }
 
 // publish shows the table to readers and watchers, after the Changed callback
-// was told.
-func (s *session) publish() {
+// was told. What has changed soon after a view waits for the next one.
+func (s *session) publish(now time.Time) {
 	if !s.dirty || !s.synced {
+		return
+	}
+	s.watch(now)
+	if now.Before(s.shown) {
 		return
 	}
 	events := s.events
 	s.events, s.dirty = nil, false
-	if len(events) > 0 {
-		s.size.Store(int64(s.ring.len()))
-		s.watch(time.Now())
-		if s.cfg.Changed != nil {
-			s.cfg.Changed(events)
-		}
+	s.size.Store(int64(s.ring.len()))
+	if len(events) > 0 && s.cfg.Changed != nil {
+		s.cfg.Changed(events)
 	}
+	begin := time.Now()
 	s.hub.publish(s.table.view(s.stale.Load() != 0), events)
+	end := time.Now()
+	s.shown = end.Add(viewPause(end.Sub(begin)))
 }
 
 // watch sets the wards of the guard: those members that this node watches.
@@ -210,19 +235,49 @@ func (s *session) watch(now time.Time) {
 			wards = append(wards, suspect{life: life{id, e.rec.Incarnation}, grace: e.rec.grace()})
 		}
 	}
+	s.wards = wards
+	s.listen()
 	s.guard.watch(wards, now)
-	for _, w := range wards {
-		if s.lapsed[w.life] {
-			s.guard.accuse(w.life, w.grace, true, now)
-		}
-	}
 }
 
-// joined begins to watch others. Records of the dead of an earlier time are
-// looked for once: nobody may be left who watches them.
+// listen hears of the newest tripwires of the wards.
+func (s *session) listen() {
+	names := make(map[string]bool, len(s.wards))
+	for _, w := range s.wards {
+		names[tripwireName(w.life, max(s.trip[w.life], 1))] = true
+	}
+	s.advisories.want(names)
+}
+
+// answeredBy notes what a pong of l told.
+func (s *session) answeredBy(l life, p pong, now time.Time) {
+	s.seen[l] = now
+	if p.ID == l.id {
+		s.pongs[l] = p
+	}
+	if of, n, ok := lifeOfTripwire(p.Tripwire); ok && of == l && n > s.trip[l] {
+		s.trip[l] = n
+		if n > 1 {
+			s.listen()
+		}
+	}
+	s.peerAt(p.Revision)
+}
+
+// joined begins to watch others. Among them may be the dead of an earlier time,
+// and nobody else may be left who watches them.
 func (s *session) joined() {
 	s.member, s.moved = true, true
-	s.watch(time.Now())
+	now := time.Now()
+	s.survey = now.Add(serverGrace)
+	s.guard.begin(now)
+	s.watch(now)
+}
+
+// surveyBeats looks for more of the dead of an earlier time, once, when one of
+// the first wards of a member that has just joined is not there.
+func (s *session) surveyBeats() {
+	s.survey = time.Time{}
 	s.work(func(ctx context.Context) func() {
 		beats, err := s.store.allBeats(ctx)
 		if err != nil {
@@ -256,8 +311,7 @@ func (s *session) advised(l life, n uint64) {
 		return
 	}
 	s.log.Debug("tripwire gone", "node", l.id, "incarnation", l.incarnation, "number", n)
-	// Whoever becomes its watcher later, because the others died with it, wants to know.
-	s.lapsed[l] = true
+	s.trip[l] = n
 	if s.member {
 		if suspect := s.guard.suspects[l]; suspect != nil && suspect.ward {
 			s.guard.accuse(l, e.rec.grace(), true, time.Now())
@@ -336,17 +390,13 @@ func (s *session) probed(a action, result answer, p pong) {
 		// Whoever hears nothing may be the one that is cut off. The store tells:
 		// without it the view is stale, long before the connection is given up.
 		s.resync(false)
-	case nobody, void:
+	case nobody:
+		if now.Before(s.survey) {
+			s.surveyBeats()
+		}
+	case void:
 	case alive:
-		delete(s.lapsed, l)
-		s.seen[l] = now
-		if p.ID == l.id {
-			s.pongs[l] = p
-		}
-		if of, n, ok := lifeOfTripwire(p.Tripwire); ok && of == l {
-			s.trip[l] = n
-		}
-		s.peerAt(p.Revision)
+		s.answeredBy(l, p, now)
 	}
 	s.do(s.guard.answered(l, a.turn, result, now))
 }
@@ -399,12 +449,17 @@ func (s *session) checkLink() {
 	s.guard.link(true, server == s.link.server, now)
 	s.link.up, s.link.epoch, s.link.server = true, epoch, server
 	s.setStale(now)
+	// All come back at the same moment, and the server has enough to do.
+	spread := rand.N(max(spreadPerMember*time.Duration(s.size.Load()), 1))
 	if s.own != nil {
-		s.own.wantRearm()
-		s.own.wantLook()
+		s.own.wantLater(spread)
 	}
 	s.sync.retry = 0
-	s.resync(false)
+	if s.size.Load() < spreadFrom {
+		s.resync(false)
+		return
+	}
+	s.sync.due = now.Add(spread)
 }
 
 func (s *session) setStale(now time.Time) {

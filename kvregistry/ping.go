@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -151,6 +152,41 @@ type responder struct {
 	claiming bool
 	life     life
 	held     []*nats.Msg
+	// askers are who probed this node latest, the latest last: its watchers.
+	askers []string
+}
+
+// maxAskers is how many are kept: the watchers, and some that wondered once.
+const maxAskers = 2 * watchersPerMember
+
+// askedBy notes who has sent a probe.
+func (r *responder) askedBy(id string) {
+	if wire.CheckNode(id) != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.askers = append(slices.DeleteFunc(r.askers, func(a string) bool { return a == id }), id)
+	if len(r.askers) > maxAskers {
+		r.askers = slices.Delete(r.askers, 0, 1)
+	}
+}
+
+// tellWatchers makes those who watch this node probe it, so that they hear of
+// its new tripwire now.
+func (r *responder) tellWatchers(l life) {
+	data, err := json.Marshal(question{Version: wire.Version, ID: l.id, Incarnation: l.incarnation})
+	if err != nil {
+		return
+	}
+	r.mu.Lock()
+	askers := slices.Clone(r.askers)
+	r.mu.Unlock()
+	for _, id := range askers {
+		if err := r.s.nc.Publish(r.s.cluster.Ask(id), data); err != nil {
+			r.s.log.Debug("a watcher was not told of the tripwire", "watcher", id, "err", err)
+		}
+	}
 }
 
 func newResponder(s *session) *responder { return &responder{s: s} }
@@ -288,5 +324,6 @@ func (r *responder) handle(msg *nats.Msg) {
 	if err := msg.Respond(data); err != nil {
 		r.s.log.Debug("ping not answered", "err", err)
 	}
+	r.askedBy(question.From)
 	r.s.heard(question)
 }

@@ -25,7 +25,8 @@ type session struct {
 	log     *slog.Logger
 	cluster wire.Cluster
 	// own is this node's presence; nil for an observer.
-	own *presence
+	own        *presence
+	advisories *advisories
 
 	ctx  context.Context // ends with the session; its cause says why
 	stop context.CancelCauseFunc
@@ -61,6 +62,7 @@ func newSession(nc *nats.Conn, cfg Config, h *hub, observer, view bool) (*sessio
 		s.view.Store(viewHeld)
 	}
 	s.loopState = newLoopState()
+	s.advisories = newAdvisories(s)
 	// The node's own lifetime: it outlives the call that starts it.
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	if !observer {
@@ -161,11 +163,10 @@ func (s *session) follow(ctx context.Context) error {
 	}
 	if s.own != nil && !s.cfg.Light {
 		// Without it crashes are noticed by probes alone.
-		if err := s.subscribeNow(ctx, s.cluster.TripwireDeleted("*"), s.onAdvisory); errors.Is(err, ErrDenied) {
-			s.log.Warn("advisories not available: crashes are noticed later", "err", err)
-		} else if err != nil {
+		if err := s.advisories.try(ctx); err != nil {
 			return err
 		}
+		s.wg.Go(s.advisories.run)
 		if err := s.subscribeNow(ctx, s.cluster.Ask(s.cfg.Node), s.onAsk); err != nil {
 			return err
 		}
@@ -183,7 +184,16 @@ func (s *session) follow(ctx context.Context) error {
 
 // followAll subscribes to the feed.
 func (s *session) followAll(ctx context.Context) error {
-	return s.subscribeNow(ctx, s.cluster.RegistryAll(), s.onFeed)
+	sub, err := s.subscribe(s.cluster.RegistryAll(), s.onFeed)
+	if err != nil {
+		return fmt.Errorf("kvregistry: %s: %w", s.cluster.RegistryAll(), err)
+	}
+	slow := sub.StatusChanged(nats.SubscriptionSlowConsumer)
+	s.post(func() { s.slow = slow })
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	return provision.SubscribeDenied(s.nc, sub.Subject)
 }
 
 // wait returns when the view is there and ok holds for it.

@@ -111,6 +111,10 @@ type action struct {
 type suspect struct {
 	life
 	grace time.Duration
+	// inherited means that this node has just become its watcher: perhaps those
+	// that were it died together with it. When nobody is there, its tripwire is
+	// looked for at once.
+	inherited bool
 	// ward means that this node is one of its watchers and probes it at every
 	// interval; otherwise it is only looked at for a cause, once.
 	ward bool
@@ -173,12 +177,20 @@ type guard struct {
 	every time.Duration
 	// frozen is until when nobody is declared gone; zero when nothing froze it.
 	frozen time.Time
-	down   bool
+	// begun is when this node began to watch, or to do so through another run of
+	// a server; zero is never. A tripwire that is not there proves that its owner
+	// was away for its grace only when that has passed since: a server forgets
+	// all of them when it restarts, and may just have done so.
+	begun time.Time
+	down  bool
 }
 
 func newGuard() *guard {
 	return &guard{suspects: map[life]*suspect{}, every: time.Second}
 }
+
+// begin tells that this node begins to watch.
+func (g *guard) begin(now time.Time) { g.begun = now }
 
 // watch sets the wards. A new one is probed at once.
 func (g *guard) watch(wards []suspect, now time.Time) {
@@ -187,7 +199,7 @@ func (g *guard) watch(wards []suspect, now time.Time) {
 		keep[w.life] = true
 		s := g.suspects[w.life]
 		if s == nil {
-			s = &suspect{life: w.life, next: now}
+			s = &suspect{life: w.life, next: now, inherited: !g.begun.IsZero() && !now.Before(g.begun.Add(w.grace))}
 			g.suspects[w.life] = s
 		}
 		s.grace, s.ward = w.grace, true
@@ -249,8 +261,11 @@ func (g *guard) link(up, sameServer bool, now time.Time) {
 			s.next = now
 		}
 	}
-	if up && !sameServer && !now.Before(g.frozen) {
-		g.frozen = now.Add(serverGrace)
+	if up && !sameServer {
+		g.begun = now
+		if !now.Before(g.frozen) {
+			g.frozen = now.Add(serverGrace)
+		}
 	}
 }
 
@@ -268,6 +283,8 @@ func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions 
 	}
 	s.busy, s.probing = false, false
 	until := g.until(s)
+	inherited := s.inherited
+	s.inherited = false
 	switch a {
 	case alive:
 		s.clear()
@@ -308,7 +325,7 @@ func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions 
 		case s.over && !now.Before(until):
 			s.busy, s.next = true, time.Time{}
 			actions = append(actions, action{kind: buryIt, life: l, reason: ReasonCrashed})
-		case !s.over && (s.advised || !now.Before(due)) && !now.Before(until):
+		case !s.over && (s.advised || inherited || !now.Before(due)) && !now.Before(until):
 			s.busy, s.next = true, time.Time{}
 			actions = append(actions, action{kind: inspectIt, life: l})
 		default:

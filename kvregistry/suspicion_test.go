@@ -100,6 +100,8 @@ func hear(t *testing.T, g *guard, words []string, now time.Time) []action {
 	}
 	switch words[0] {
 	case "tick", "late":
+	case "joined":
+		g.begin(now)
 	case "watch":
 		var wards []suspect
 		for _, l := range ls {

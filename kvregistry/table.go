@@ -33,6 +33,10 @@ type table struct {
 	complete uint64
 	entries  map[string]*entry
 	ahead    map[uint64]change
+
+	// shown is the latest view, and touched are the ids that may differ from it.
+	shown   View
+	touched map[string]struct{}
 }
 
 // entry is one node of the table.
@@ -49,7 +53,7 @@ type entry struct {
 }
 
 func newTable() *table {
-	return &table{entries: map[string]*entry{}, ahead: map[uint64]change{}}
+	return &table{entries: map[string]*entry{}, ahead: map[uint64]change{}, touched: map[string]struct{}{}}
 }
 
 // delta takes one message of the feed. gap tells that messages before it are
@@ -102,7 +106,7 @@ func (t *table) rebase(cs []change, through uint64, anew bool) (events []Event) 
 		switch {
 		case present[id] || !anew && e.revision > through:
 		case e.rec.State == Offline:
-			delete(t.entries, id)
+			t.drop(id)
 		case !e.missing:
 			e.missing, e.revision = true, 0
 		}
@@ -144,7 +148,7 @@ func (t *table) apply(events []Event, c change) []Event {
 		switch {
 		case e == nil:
 		case e.rec.State == Offline:
-			delete(t.entries, c.id)
+			t.drop(c.id)
 		default:
 			// Nobody leaves by deleting a record: ends are written.
 			e.missing, e.revision = true, c.revision
@@ -160,7 +164,13 @@ func (t *table) apply(events []Event, c change) []Event {
 	}
 	events = append(events, transition(e, rec, c.revision)...)
 	t.entries[c.id] = &entry{rec: rec, revision: c.revision, read: c.revision}
+	t.touched[c.id] = struct{}{}
 	return events
+}
+
+func (t *table) drop(id string) {
+	delete(t.entries, id)
+	t.touched[id] = struct{}{}
 }
 
 // transition returns what a watcher is told when a node's record becomes rec.
@@ -195,21 +205,4 @@ func endOf(m Member) Event {
 		return Event{Left, m}
 	}
 	return Event{Lost, m}
-}
-
-// view returns the table as users see it.
-func (t *table) view(stale bool) View {
-	v := View{Revision: t.complete, Stale: stale}
-	for _, e := range t.entries {
-		m := e.rec.member(e.read)
-		if m.State == Offline {
-			v.Offline = append(v.Offline, m)
-		} else {
-			v.Members = append(v.Members, m)
-		}
-	}
-	byID := func(a, b Member) int { return cmp.Compare(a.ID, b.ID) }
-	slices.SortFunc(v.Members, byID)
-	slices.SortFunc(v.Offline, byID)
-	return v
 }

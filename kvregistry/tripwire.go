@@ -48,6 +48,7 @@ func graceOf(nc *nats.Conn) time.Duration {
 // that read atomics.
 type tripwire struct {
 	s    *session
+	life life
 	n    uint64
 	sub  *nats.Subscription
 	name atomic.Pointer[string]
@@ -86,6 +87,10 @@ func (t *tripwire) arm(ctx context.Context, l life) {
 	t.disarm()
 	if t.off {
 		return
+	}
+	if l != t.life {
+		// Watchers of a new life know its first name.
+		t.life, t.n = l, 0
 	}
 	t.n++
 	t.tried = time.Now()
@@ -129,8 +134,10 @@ func (t *tripwire) arm(ctx context.Context, l life) {
 	t.name.Store(&name)
 	t.number.Store(t.n)
 	if t.n > 1 {
-		// Whoever wonders about this node looks for its newest tripwire.
+		// Whoever wonders about this node looks for its newest tripwire, and its
+		// watchers hear of that one only.
 		t.s.tellTripwire(ctx, l)
+		t.s.own.answers.tellWatchers(l)
 	}
 }
 
@@ -157,6 +164,7 @@ func (t *tripwire) check(ctx context.Context, l life) {
 // whoever is told so finds the node alive, or ended.
 func (t *tripwire) disarm() {
 	t.name.Store(nil)
+	t.number.Store(0)
 	if t.sub != nil {
 		_ = t.sub.Unsubscribe()
 		t.sub = nil
@@ -171,17 +179,23 @@ const inspectLimit = 500 * time.Millisecond
 func (s *session) inspect(ctx context.Context, l life, known uint64) trace {
 	ctx, cancel := s.store.bounded(ctx, inspectLimit)
 	defer cancel()
-	newest := max(known, 1)
-	switch b, err := s.store.beatOf(ctx, l.id); {
-	case err != nil:
+	b, err := s.store.beatOf(ctx, l.id)
+	if err != nil {
 		return unsure
-	case b.Incarnation == l.incarnation:
-		newest = max(newest, b.Tripwire)
 	}
-	_, err := s.store.js.PushConsumer(ctx, s.cluster.RecordStream(), tripwireName(l, newest))
+	newest := known
+	// none: its beat is there, and tells of no tripwire. It may have one by now.
+	none := b.Version != 0 && known == 0
+	if b.Incarnation == l.incarnation {
+		newest, none = max(newest, b.Tripwire), b.Tripwire == 0
+	}
+	newest = max(newest, 1)
+	_, err = s.store.js.PushConsumer(ctx, s.cluster.RecordStream(), tripwireName(l, newest))
 	switch {
 	case err == nil:
 		return intact
+	case none:
+		return unsure
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
 		return tripped
 	}
