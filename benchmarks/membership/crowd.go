@@ -2,7 +2,6 @@ package membership
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -42,20 +41,24 @@ type crowd struct {
 func (c *crowd) join(ctx context.Context, ids []string, light func(i int) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	// The first failure ends the others.
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	var (
 		wg    sync.WaitGroup
 		place = make(chan struct{}, atOnce)
-		errs  = make([]error, len(ids))
 	)
 	for i, id := range ids {
 		place <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-place }()
-			_, errs[i] = c.add(ctx, c.url, id, light != nil && light(i))
+			if _, err := c.add(ctx, c.url, id, light != nil && light(i)); err != nil {
+				fail(err)
+			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return context.Cause(ctx)
 }
 
 // add connects one member through url and has it join.
