@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,32 @@ func TestEnsureMakesAndFinds(t *testing.T) {
 		if got := s.CachedInfo().Config; got.Replicas != 1 || got.Storage != jetstream.MemoryStorage {
 			t.Fatalf("made as %+v", got)
 		}
+	}
+}
+
+// TestEnsureByManyAtOnceInACluster: a server may know that a name is taken
+// before it knows the stream.
+func TestEnsureByManyAtOnceInACluster(t *testing.T) {
+	c := natstest.StartCluster(t, 3)
+	var all []jetstream.JetStream
+	for i := range 12 {
+		all = append(all, connect(t, natstest.Dial(t, c.Servers[i%3].URL())))
+	}
+	for round := range 5 {
+		var wg sync.WaitGroup
+		for i, js := range all {
+			cfg := wanted()
+			cfg.Name = fmt.Sprint("S", round)
+			cfg.Subjects = []string{fmt.Sprintf("s%d.>", round)}
+			cfg.RePublish = &jetstream.RePublish{Source: cfg.Subjects[0], Destination: fmt.Sprintf("r%d.>", round)}
+			cfg.FirstSeq = uint64(1000 + i)
+			wg.Go(func() {
+				if _, err := Ensure(t.Context(), js, Stream{Config: cfg}); err != nil {
+					t.Errorf("%s: %v", cfg.Name, err)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

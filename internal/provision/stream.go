@@ -72,6 +72,10 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.St
 	}
 }
 
+// errInMaking means that somebody else is making the stream: in a cluster its
+// name is taken a moment before every server knows of it.
+var errInMaking = errors.New("the stream is being made")
+
 func attempt(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.Stream, error) {
 	name := s.Config.Name
 	stream, err := lookUp(ctx, js, name)
@@ -97,6 +101,9 @@ func attempt(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.S
 		if stream, err = lookUp(ctx, js, name); err == nil {
 			return stream, compare(stream.CachedInfo().Config, s.Config)
 		}
+	}
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, fmt.Errorf("%w: %s (%w)", errInMaking, name, err)
 	}
 	if err != nil {
 		return nil, explainCreate(name, cfg, err)
@@ -143,6 +150,9 @@ func memoryOnly(ctx context.Context, js jetstream.JetStream) bool {
 func temporary(err error) bool {
 	if errors.Is(err, ErrDenied) || errors.Is(err, ErrNoJetStream) || errors.Is(err, ErrDiffers) || errors.Is(err, ErrMissing) {
 		return false
+	}
+	if errors.Is(err, errInMaking) {
+		return true
 	}
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		// No peers: the servers of a cluster that is starting are not all known yet.
