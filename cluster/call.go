@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+
+	"github.com/catga/catga-go/routing"
 )
 
 // Call sends q to one node and returns its answer; R is inferred from q. Any
@@ -33,7 +35,10 @@ func Call[Q Request[R], R any](ctx context.Context, n *Node, to One, q Q, opts .
 
 // CallRaw is Call for a kind that is known only at run time.
 func (n *Node) CallRaw(ctx context.Context, to One, r Raw, opts ...CallOption) (Raw, error) {
-	var o callOptions
+	if len(opts) == 0 {
+		return n.router.Call(ctx, to, r, routing.CallOptions{})
+	}
+	var o callOptions // on the heap: options are anybody's functions
 	for _, opt := range opts {
 		opt.call(&o)
 	}

@@ -27,7 +27,10 @@ func (n *Node) Send(ctx context.Context, to Target, m Message, opts ...SendOptio
 	if err != nil {
 		return err
 	}
-	var o routing.SendOptions
+	if len(opts) == 0 {
+		return n.router.Send(ctx, to, raw, routing.SendOptions{})
+	}
+	var o routing.SendOptions // on the heap: options are anybody's functions
 	for _, opt := range opts {
 		opt.send(&o)
 	}

@@ -87,10 +87,10 @@ func (r *Router) invoke(d *delivery, attempt int) (answer Raw, err error) {
 		Header:  d.msg.Header,
 	}
 	ctx := withTrace(context.WithValue(d.life.ctx, handlerKey{}, r), d.msg.Header)
-	if limit := d.kind.timeLimit(); limit > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, errTimeLimit)
-		defer cancel()
+	if most := d.kind.timeLimit(); most > 0 {
+		l := limit(ctx, most, errTimeLimit)
+		defer l.end()
+		ctx = l
 	}
 	began := d.begin()
 	defer func() { d.kind.tally.messages.end(time.Since(began)) }()

@@ -78,12 +78,14 @@ func (d *dispatcher) take(l *leader, m *nats.Msg) bool {
 		return true
 	}
 	if s.mean.Load() > int64(slowKind) {
-		d.running.Go(func() { s.handle(m) })
+		d.running.Go(func() { s.work(m) })
 		return true
 	}
 	l.kind.Store(s)
 	at := l.at.Add(1)
 	d.watch.begin()
-	s.handle(m)
+	if next := s.handle(m); next != nil {
+		d.running.Go(func() { s.work(next) })
+	}
 	return l.at.CompareAndSwap(at, at+1)
 }

@@ -97,17 +97,34 @@ func (s *served) leave() *nats.Msg {
 	return m
 }
 
-// handle runs the handler for m, answers, and gives the place of m back.
-func (s *served) handle(m *nats.Msg) {
+// work runs m, and then what waited for its place: in a flood a goroutine takes
+// the queue along.
+func (s *served) work(m *nats.Msg) {
+	for m != nil {
+		m = s.handle(m)
+	}
+}
+
+// handle runs m and gives its place back. It returns the message that takes the
+// place over, or nil; where the handler ends its goroutine another one goes on.
+func (s *served) handle(m *nats.Msg) (next *nats.Msg) {
+	returned := false
+	defer func() {
+		if next = s.leave(); next != nil && !returned {
+			s.d.running.Go(func() { s.work(next) })
+		}
+	}()
+	s.run(m)
+	returned = true
+	return nil
+}
+
+// run runs the handler for m, and answers.
+func (s *served) run(m *nats.Msg) {
 	d := s.d
 	var a Raw
 	err := errGoexit // unless the handler returns
-	defer func() {
-		s.answer(m, a, err)
-		if next := s.leave(); next != nil {
-			d.running.Go(func() { s.handle(next) })
-		}
-	}()
+	defer func() { s.answer(m, a, err) }()
 	start := time.Now()
 	var req request
 	if err = decodeRequest(&req, d.inboxes, m); err != nil {
@@ -187,19 +204,20 @@ func (s *served) answer(m *nats.Msg, a Raw, err error) {
 }
 
 // context is the ctx of one handler within that of the node's life: it ends with
-// limit, the caller's deadline, or with the time limit of the kind. It is that of
+// most, the caller's time, or with the time limit of the kind. It is that of
 // the life where there is neither.
-func (s *served) context(ctx context.Context, limit time.Duration, h nats.Header) (context.Context, context.CancelFunc) {
+func (s *served) context(ctx context.Context, most time.Duration, h nats.Header) (context.Context, context.CancelFunc) {
 	if h != nil {
 		ctx = withTrace(ctx, h)
 	}
-	if l := s.opts.TimeLimit; l > 0 && (limit == 0 || l < limit) {
-		limit = l
+	if t := s.opts.TimeLimit; t > 0 && (most == 0 || t < most) {
+		most = t
 	}
-	if limit == 0 {
+	if most == 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, limit)
+	l := limit(ctx, most, nil)
+	return l, l.end
 }
 
 // call runs the handler; a panic is an error without the stack, which is for

@@ -23,7 +23,15 @@ func To(id string) One { return oneTarget{target{to: toNode, id: id}} }
 
 // Any is any one node that handles the kind; with selectors, one that all of
 // them choose.
-func Any(where ...Selector) One { return oneTarget{target{to: toAny, where: allOf(where)}} }
+func Any(where ...Selector) One {
+	if len(where) == 0 {
+		return anyNode
+	}
+	return oneTarget{target{to: toAny, where: allOf(where)}}
+}
+
+// anyNode is made once: nearly every call has it.
+var anyNode One = oneTarget{target{to: toAny}}
 
 // All is every node that handles the kind, the sender included; with selectors,
 // those that all of them choose.
