@@ -1,11 +1,15 @@
 package kvregistry
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -228,6 +232,55 @@ func TestObserverSeesAndIsNotSeen(t *testing.T) {
 	waitFor(t, a, "a")
 	if _, ok := a.View().Member(""); ok || len(a.View().Offline) != 1 {
 		t.Errorf("a sees %+v", a.View())
+	}
+}
+
+// A server of the version before delete markers greets; it is never asked more.
+func TestServerTooOldIsSaidSo(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { _ = lis.Close(); wg.Wait() })
+	asked := make(chan string, 100)
+	wg.Go(func() {
+		conn, err := lis.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, `INFO {"server_id":"OLD","version":"2.10.29","proto":1,"headers":true,"max_payload":1048576,"jetstream":true}`+"\r\n")
+		lines := bufio.NewScanner(conn)
+		for lines.Scan() {
+			switch verb, _, _ := strings.Cut(lines.Text(), " "); verb {
+			case "PING":
+				_, _ = io.WriteString(conn, "PONG\r\n")
+			case "PUB", "HPUB", "SUB":
+				asked <- lines.Text()
+			}
+		}
+	})
+	nc := natstest.Dial(t, "nats://"+lis.Addr().String())
+	r, err := New(nc, Config{Cluster: "test", Node: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Join(t.Context())
+	if !errors.Is(err, ErrServerTooOld) || !strings.Contains(err.Error(), "2.10.29") || !strings.Contains(err.Error(), "2.11.0") {
+		t.Errorf("got %v", err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(asked); n > 0 {
+		t.Errorf("it was asked: %q", <-asked)
+	}
+	if n := nc.NumSubscriptions(); n > 0 {
+		t.Errorf("%d subscriptions are left", n)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
