@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -65,6 +66,7 @@ func (cfg Config) check() (Config, error) {
 	problem(wire.CheckCluster(cfg.Cluster))
 	if cfg.Node == "" {
 		cfg.Node, cfg.anonymous = anonymousID(), true
+		cfg.Mail = cmp.Or(cfg.Mail, MailDeadLetter) // nobody comes back under the name
 	}
 	problem(wire.CheckNode(cfg.Node))
 	for i, mw := range cfg.Middleware {

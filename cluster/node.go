@@ -81,7 +81,7 @@ func New(nc *nats.Conn, cfg Config) (*Node, error) {
 		Cluster: cfg.Cluster, Node: cfg.Node, Anonymous: cfg.anonymous,
 		Replicas: cfg.Replicas, NoProvision: cfg.NoProvision,
 		Codec: cfg.Codec, Middleware: cfg.Middleware,
-		Mail: string(cfg.Mail), Forget: cfg.Forget, Log: cfg.Log,
+		Mail: string(cfg.Mail), Forget: cfg.Forget, Standing: n.standing, Log: cfg.Log,
 	}); err != nil {
 		return nil, err
 	}
@@ -273,12 +273,32 @@ func (n *Node) changedSelf(ev kvregistry.Event) {
 	n.claims <- ev.Member.Incarnation
 }
 
-func change(ev kvregistry.Event) (routing.Change, bool) {
-	m := ev.Member
-	c := routing.Change{Peer: routing.Peer{
+// standing tells the router how a node stands that is no member to it.
+func (n *Node) standing(id string) (routing.Peer, routing.Standing) {
+	v := n.View()
+	m, ok := v.Member(id)
+	switch {
+	case v.Revision == 0 || v.Stale:
+		return peerOf(m), routing.Unsure
+	case !ok:
+		return routing.Peer{}, routing.Forgotten
+	case m.State == kvregistry.Offline:
+		return peerOf(m), routing.Absent
+	}
+	return peerOf(m), routing.Present
+}
+
+// peerOf is a member as the router knows it.
+func peerOf(m Member) routing.Peer {
+	return routing.Peer{
 		ID: m.ID, Incarnation: m.Incarnation, Kinds: m.Kinds, Metadata: m.Metadata,
 		Draining: m.State == kvregistry.Draining, Mail: string(m.Mail),
-	}}
+		Left: m.Reason == kvregistry.ReasonLeft || m.Reason == kvregistry.ReasonClosed,
+	}
+}
+
+func change(ev kvregistry.Event) (routing.Change, bool) {
+	c := routing.Change{Peer: peerOf(ev.Member)}
 	switch ev.Kind {
 	case kvregistry.Joined, kvregistry.Updated:
 		c.Kind = routing.Up

@@ -29,11 +29,19 @@ type Config struct {
 	Codec Codec
 	// Middleware wraps every handler, the first one outermost.
 	Middleware []func(Handler) Handler
-	// Mail is what becomes of the mail of this node when it is gone: "keep"
-	// (also ""), "reroute" or "dead-letter".
+	// Mail is what becomes of the mail of this node when it is gone, or does not
+	// handle the kind any more: "keep" (also "") until it is forgotten,
+	// "reroute" to any other handler, or "dead-letter" at once.
 	Mail string
-	// Forget is how long the mail of a gone node is kept; 0 is 72 h.
+	// Forget is how long mail of a kind that a member does not handle any more is
+	// kept, and shared work of a kind that nobody handles, that at least for
+	// 72 h; 0 is 72 h. How long the mail of a gone node is kept is what Standing
+	// says.
 	Forget time.Duration
+	// Standing tells how a node stands that this router was not told is a member,
+	// and its Peer as it was last known. It is called often, by any goroutine.
+	// Nil is what Update has told: lost is Absent, unheard of is Forgotten.
+	Standing func(id string) (Peer, Standing)
 	// DedupWindow is how long the server drops a repeated message id. Each
 	// message costs the server's memory for its length (116 to 277 B,
 	// measured). 0 is 2 min.

@@ -132,7 +132,35 @@ func (r *Router) ensureConsumer(ctx context.Context, p *puller) error {
 		}
 	}
 	cfg := p.config()
-	err := r.api(ctx, "$JS.API.CONSUMER.CREATE."+p.stream+"."+p.consumer, func(ctx context.Context) error {
+	info, err := r.makeConsumer(ctx, p, cfg)
+	if isTaken(err) && p == r.durable.mail {
+		// Somebody is just moving mail of kinds that this node did not handle.
+		limited, cancel := context.WithTimeout(ctx, moverConsumerLife+restoreLimit)
+		defer cancel()
+		for wait := newPause(); isTaken(err) && wait.wait(limited); {
+			info, err = r.makeConsumer(limited, p, cfg)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("consumer %s of stream %s: %w", p.consumer, p.stream, err)
+	}
+	p.provisioned(info)
+	return nil
+}
+
+// isTaken reports a consumer that the server refuses because another one of the
+// work queue brings one of its subjects.
+func isTaken(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == codeNotUnique
+}
+
+// codeNotUnique is the server's error code of it.
+const codeNotUnique = 10100
+
+// makeConsumer makes the consumer of p, or takes the one that is there and brings its filters up to date.
+func (r *Router) makeConsumer(ctx context.Context, p *puller, cfg jetstream.ConsumerConfig) (info *jetstream.ConsumerInfo, err error) {
+	err = r.api(ctx, "$JS.API.CONSUMER.CREATE."+p.stream+"."+p.consumer, func(ctx context.Context) error {
 		c, err := r.js.CreateConsumer(ctx, p.stream, cfg)
 		if err == nil {
 			info = c.CachedInfo()
@@ -140,13 +168,9 @@ func (r *Router) ensureConsumer(ctx context.Context, p *puller) error {
 		return err
 	})
 	if errors.Is(err, jetstream.ErrConsumerExists) {
-		info, err = r.adoptConsumer(ctx, p, cfg)
+		return r.adoptConsumer(ctx, p, cfg)
 	}
-	if err != nil {
-		return fmt.Errorf("consumer %s of stream %s: %w", p.consumer, p.stream, err)
-	}
-	p.provisioned(info)
-	return nil
+	return info, err
 }
 
 // adoptConsumer takes an existing consumer whose settings differ from ours.

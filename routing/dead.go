@@ -78,36 +78,48 @@ func (r *Router) bury(d *delivery, attempts int, cause error, reason string) {
 
 // letter makes the dead letter of a delivery.
 func (r *Router) letter(d *delivery, attempts int, cause error) *nats.Msg {
-	id, from := idOf(d.msg.Header)
-	h := make(nats.Header, len(d.msg.Header)+10)
-	for name, values := range d.msg.Header {
-		if !strings.HasPrefix(name, "Nats-") {
-			h[name] = values
-		}
-	}
+	return r.letterOf(d.msg, d.ack, d.kind.name, r.id, attempts, cause)
+}
+
+// letterOf makes the dead letter of a message of the kind that ends at node.
+func (r *Router) letterOf(m *nats.Msg, ack ackInfo, kind, node string, attempts int, cause error) *nats.Msg {
+	id, from := idOf(m.Header)
+	h := withoutServerHeaders(m.Header, 10)
 	set := func(name, value string) {
 		if value != "" {
 			h[name] = []string{value}
 		}
 	}
-	place := "WORK-" + strconv.FormatUint(d.ack.seq, 10)
-	if d.p.stream == r.cluster.FanoutStream() {
-		place = "FANOUT-" + strconv.FormatUint(d.ack.seq, 10) + "-" + r.id // each node has its own copy
+	place := "WORK-" + strconv.FormatUint(ack.seq, 10)
+	if ack.stream == r.cluster.FanoutStream() {
+		place = "FANOUT-" + strconv.FormatUint(ack.seq, 10) + "-" + node // each node has its own copy
 	}
 	set(wire.HeaderMsgID, place)
 	set(wire.HeaderID, id)
 	set(wire.HeaderFrom, from)
 	set(wire.HeaderDeadReason, oneLine(cause.Error(), maxReason))
-	set(wire.HeaderDeadNode, r.id)
+	set(wire.HeaderDeadNode, node)
 	set(wire.HeaderDeadAttempts, strconv.Itoa(attempts))
-	set(wire.HeaderDeadSubject, d.msg.Subject)
-	set(wire.HeaderDeadStream, d.p.stream)
-	set(wire.HeaderDeadSeq, strconv.FormatUint(d.ack.seq, 10))
-	set(wire.HeaderDeadSent, d.ack.stored.UTC().Format(time.RFC3339Nano))
+	set(wire.HeaderDeadSubject, m.Subject)
+	set(wire.HeaderDeadStream, ack.stream)
+	set(wire.HeaderDeadSeq, strconv.FormatUint(ack.seq, 10))
+	set(wire.HeaderDeadSent, ack.stored.UTC().Format(time.RFC3339Nano))
 	if stack := stackOf(cause); stack != nil {
 		set(wire.HeaderDeadStack, strconv.Quote(string(stack[:min(len(stack), maxStack)])))
 	}
-	return &nats.Msg{Subject: r.cluster.Dead(d.kind.name), Header: h, Data: d.msg.Data}
+	return &nats.Msg{Subject: r.cluster.Dead(kind), Header: h, Data: m.Data}
+}
+
+// withoutServerHeaders copies what is the message's own of its headers, with
+// room for more.
+func withoutServerHeaders(from nats.Header, room int) nats.Header {
+	h := make(nats.Header, len(from)+room)
+	for name, values := range from {
+		if !strings.HasPrefix(name, "Nats-") {
+			h[name] = values
+		}
+	}
+	return h
 }
 
 // shrink makes a letter fit that the server finds too large, which no message

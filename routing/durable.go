@@ -26,12 +26,14 @@ type durable struct {
 	heard []*nats.Subscription // questions about what is in hand
 
 	releases releases
+	sweeps   sweeps
 }
 
 func (d *durable) init() {
 	d.link.init()
 	d.missing = make(chan struct{}, 1)
 	d.releases.init()
+	d.sweeps.init()
 }
 
 // pullers returns the pullers of all consumers, which it makes when the kinds
@@ -80,12 +82,16 @@ func (r *Router) startDurable(context.Context) error {
 		r.durable.link.raise()
 	}
 	r.wg.Go(func() { r.watchLink(statuses) })
+	if r.observes() {
+		return nil
+	}
+	r.startSweeps()
 	pullers := r.pullers()
-	if len(pullers) == 0 || r.observes() {
+	r.wg.Go(r.reportProgress)
+	if len(pullers) == 0 {
 		return nil
 	}
 	r.wg.Go(r.runReleases)
-	r.wg.Go(r.reportProgress)
 	for _, p := range pullers {
 		r.wg.Go(func() {
 			if p.mixed {
@@ -110,6 +116,9 @@ func (r *Router) reportProgress() {
 				for _, p := range r.durable.all {
 					p.progress()
 				}
+				for _, m := range r.durable.sweeps.atWork() {
+					m.progress()
+				}
 			}
 		case <-r.ctx.Done():
 			return
@@ -127,7 +136,7 @@ func (r *Router) drainDurable(ctx context.Context) error {
 	for _, p := range pullers {
 		p.beginDrain()
 	}
-	var busy []<-chan struct{}
+	busy := []<-chan struct{}{r.durable.sweeps.end()}
 	for _, k := range r.kinds {
 		busy = append(busy, k.lane.close())
 	}

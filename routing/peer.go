@@ -14,6 +14,7 @@ type Peer struct {
 	Metadata    map[string]string
 	Draining    bool   // it takes no new calls, and its mail is stored as before
 	Mail        string // what becomes of its mail when it is gone
+	Left        bool   // of one that is gone: it said goodbye
 }
 
 // ChangeKind says what happened to a peer.
@@ -60,7 +61,7 @@ type peer struct {
 	pending *atomic.Int64
 }
 
-func (p *peer) handles(kind string) bool { return slices.Contains(p.Kinds, kind) }
+func (p Peer) handles(kind string) bool { return slices.Contains(p.Kinds, kind) }
 
 // peers is an immutable snapshot of the membership.
 type peers struct {

@@ -240,7 +240,7 @@ func (r *Router) releaseWork(kind string) {
 	p.releasing.Lock()
 	defer p.releasing.Unlock()
 	for range releaseTries {
-		info, err := r.pending(p)
+		info, err := r.pending(p.source())
 		if err != nil || info.NumAckPending == 0 {
 			return
 		}
@@ -249,7 +249,7 @@ func (r *Router) releaseWork(kind string) {
 		}
 		held, all := r.askLiving(kind, p)
 		if all {
-			r.handBackUnheld(p, info, held)
+			r.handBackUnheld(p.source(), info, held)
 			return
 		}
 		if !r.sleep(answerTime) {
@@ -261,22 +261,51 @@ func (r *Router) releaseWork(kind string) {
 
 // releaseOwn hands back what is pending at this node's own consumer and not in
 // its hand: an earlier life of the node had it, or a connection that is gone.
+// What others are moving out of its mailbox, because they took it for gone, is
+// theirs to finish.
 func (r *Router) releaseOwn(p *puller) {
 	p.releasing.Lock()
 	defer p.releasing.Unlock()
-	info, err := r.pending(p)
-	if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
-		return
+	for range releaseTries {
+		info, err := r.pending(p.source())
+		if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
+			return
+		}
+		held, sure := map[uint64]bool{}, true
+		if p == r.durable.mail {
+			held, sure = r.askMovers(r.id)
+		}
+		if sure {
+			for _, seq := range p.askHeld(r.ctx) {
+				held[seq] = true
+			}
+			r.handBackUnheld(p.source(), info, held)
+			return
+		}
+		if !r.sleep(answerTime) {
+			return
+		}
 	}
-	held := map[uint64]bool{}
-	for _, seq := range p.askHeld(r.ctx) {
-		held[seq] = true
-	}
-	r.handBackUnheld(p, info, held)
+	r.log.Warn("who moves mail of this node does not say what; what an earlier life had is delivered again after the ack wait", "wait", ackWait)
 }
 
-// pending asks how far the consumer of p is.
-func (r *Router) pending(p *puller) (info *jetstream.ConsumerInfo, err error) {
+// source is a consumer, as those see it who look after what others left there.
+type source struct {
+	stream, consumer string
+	subject          string // of all its messages
+}
+
+// source is the consumer of p.
+func (p *puller) source() source {
+	s := source{p.stream, p.consumer, p.prefix + ">"}
+	if !p.mixed {
+		s.subject = p.prefix + p.kinds[0].name
+	}
+	return s
+}
+
+// pending asks how far a consumer is.
+func (r *Router) pending(p source) (info *jetstream.ConsumerInfo, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, releaseLimit)
 	defer cancel()
 	err = r.api(ctx, "$JS.API.CONSUMER.INFO."+p.stream+"."+p.consumer, func(ctx context.Context) error {
@@ -349,7 +378,7 @@ func (r *Router) askLiving(kind string, own *puller) (held map[uint64]bool, all 
 }
 
 // handBackUnheld naks everything pending up to what info says, but for held.
-func (r *Router) handBackUnheld(p *puller, info *jetstream.ConsumerInfo, held map[uint64]bool) {
+func (r *Router) handBackUnheld(p source, info *jetstream.ConsumerInfo, held map[uint64]bool) {
 	first, last := info.AckFloor.Stream+1, info.Delivered.Stream
 	nak := func(seq uint64) bool {
 		if held[seq] {
@@ -379,17 +408,13 @@ func (r *Router) handBackUnheld(p *puller, info *jetstream.ConsumerInfo, held ma
 
 // eachPending looks up the messages of the consumer from first to last: in a
 // work queue what is still stored is not acked.
-func (r *Router) eachPending(p *puller, first, last uint64, yield func(seq uint64) bool) {
-	subject := p.prefix + ">"
-	if !p.mixed {
-		subject = p.prefix + p.kinds[0].name
-	}
+func (r *Router) eachPending(p source, first, last uint64, yield func(seq uint64) bool) {
 	ctx, cancel := context.WithTimeout(r.ctx, 10*releaseLimit)
 	defer cancel()
 	stream, err := r.js.Stream(ctx, p.stream)
 	for seq := first; err == nil && seq <= last; seq++ {
 		var m *jetstream.RawStreamMsg
-		m, err = stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
+		m, err = stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(p.subject))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return
 		}
@@ -411,15 +436,16 @@ func (r *Router) subscribeHeld() error {
 	if done {
 		return nil
 	}
-	for _, name := range r.Kinds() {
-		p := r.durable.work[name]
-		sub, err := r.nc.Subscribe(r.cluster.Held(name), func(m *nats.Msg) {
-			answer := heldAnswer{Node: r.id, Seqs: p.askHeld(r.ctx)}
-			data, err := json.Marshal(answer)
-			if err == nil && r.ctx.Err() == nil {
-				_ = m.Respond(data) // who asks asks again
-			}
-		})
+	heldOf := map[string]*puller{}
+	for name, p := range r.durable.work {
+		heldOf[r.cluster.Held(name)] = p
+	}
+	if p := r.durable.mail; p != nil {
+		// Who is about to move this node's mail hears that it is there.
+		heldOf[r.cluster.Held(p.consumer)] = p
+	}
+	for subject, p := range heldOf {
+		sub, err := r.nc.Subscribe(subject, func(m *nats.Msg) { r.answerHeld(m, p.askHeld(r.ctx)) })
 		if err != nil {
 			return err
 		}
@@ -428,6 +454,14 @@ func (r *Router) subscribeHeld() error {
 		r.mu.Unlock()
 	}
 	return nil
+}
+
+// answerHeld answers a question about what is in hand.
+func (r *Router) answerHeld(m *nats.Msg, seqs []uint64) {
+	data, err := json.Marshal(heldAnswer{Node: r.id, Seqs: seqs})
+	if err == nil && r.ctx.Err() == nil {
+		_ = m.Respond(data) // who asks asks again
+	}
 }
 
 // sleep waits, and reports whether the router is still alive.

@@ -218,6 +218,9 @@ func (r *Router) Update(changes []Change) {
 		r.departures.ring()
 	}
 	r.releaseOf(ended, next)
+	if len(ended) > 0 {
+		r.durable.sweeps.ring()
+	}
 }
 
 // Drain is the soft stop: nothing new is taken, what has not begun goes back to

@@ -133,13 +133,37 @@ func (r *Router) checkMailbox(view *peers, id, kind string) error {
 		}
 		return fmt.Errorf("node %s: %w", id, noHandler(kind))
 	}
-	switch {
-	case p == nil:
-		return fmt.Errorf("%w: %.100q", ErrNoMember, id)
-	case !p.handles(kind):
+	if p == nil || p.lost {
+		// Mail to one that was lost waits for it, as long as it is remembered.
+		gone, ok := r.lostPeer(p, id)
+		if !ok {
+			return fmt.Errorf("%w: %.100q", ErrNoMember, id)
+		}
+		p = &peer{Peer: gone}
+	}
+	if !p.handles(kind) {
 		return fmt.Errorf("node %s: %w", id, noHandler(kind))
 	}
 	return nil
+}
+
+// lostPeer is a node that was lost and is remembered; p is what this router was
+// told of it, nil for nothing.
+func (r *Router) lostPeer(p *peer, id string) (Peer, bool) {
+	if r.cfg.Standing == nil {
+		if p == nil {
+			return Peer{}, false
+		}
+		return p.Peer, true
+	}
+	gone, standing := r.cfg.Standing(id)
+	switch {
+	case standing == Forgotten || gone.Left:
+		return Peer{}, false
+	case p != nil && gone.ID == "":
+		return p.Peer, true // the view is behind
+	}
+	return gone, gone.ID != ""
 }
 
 // checkHandled refuses work of a kind that nobody ever handled. Who handles it

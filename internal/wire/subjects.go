@@ -113,6 +113,20 @@ func (c Cluster) NodeOfMail(subject string) (id string, ok bool) {
 	return id, ok && CheckNode(id) == nil
 }
 
+// AllMail is the durable subject of everything to node id; "*" stands for all
+// nodes.
+func (c Cluster) AllMail(id string) string { return c.prefix() + "node." + id + ".>" }
+
+// MailOfSubject returns the node id and the kind in a durable subject to one
+// node. They are what somebody published, and need not be valid.
+func (c Cluster) MailOfSubject(subject string) (id, kind string, ok bool) {
+	rest, ok := strings.CutPrefix(subject, c.prefix()+"node.")
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(rest, ".")
+}
+
 // Work is the durable subject of kind to any of its handlers.
 func (c Cluster) Work(kind string) string { return c.prefix() + "work." + kind }
 
@@ -192,7 +206,9 @@ func CallerUnder(root, reply string) (id string, ok bool) {
 	return id, ok && CheckNode(id) == nil
 }
 
-// Held is where the handlers of kind are asked which unacked messages they hold.
+// Held is where the handlers of kind are asked which unacked messages they hold;
+// in place of the kind, NodeConsumer asks a node of its mailbox, MoverConsumer
+// those who move the mail of one.
 func (c Cluster) Held(kind string) string { return c.prefix() + "held." + kind }
 
 func (c Cluster) prefix() string { return "catga." + string(c) + "." }
@@ -200,6 +216,10 @@ func (c Cluster) prefix() string { return "catga." + string(c) + "." }
 // NodeConsumer is the consumer of node id: its mailbox in WorkStream, its
 // fan-out in FanoutStream.
 func NodeConsumer(id string) string { return "n:" + id }
+
+// MoverConsumer is the consumer of mail of node id that none of the node's own
+// brings: it is there only while the mail is moved.
+func MoverConsumer(id string) string { return "m:" + id }
 
 // WorkConsumer is the consumer that the handlers of kind share.
 func WorkConsumer(kind string) string { return "w:" + strings.ReplaceAll(kind, ".", ":") }
