@@ -2,7 +2,6 @@ package routing
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -80,7 +79,7 @@ func (r *Router) provision(ctx context.Context) error {
 		s, err := r.ensureStream(ctx, cfg)
 		if cfg.MaxBytes > 0 {
 			for _, less := range fanoutBytes[1:] {
-				if !hasNoRoom(err) {
+				if !provision.NoRoom(err) {
 					break
 				}
 				cfg.MaxBytes = less
@@ -102,20 +101,6 @@ func (r *Router) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (
 	return provision.Ensure(ctx, r.js, provision.Stream{
 		Config: cfg, Replicas: r.cfg.Replicas, NoProvision: r.cfg.NoProvision,
 	})
-}
-
-// Error codes of a server that has not the room that a stream reserves.
-const (
-	codeNoRoom       = 10023
-	codeNoMemory     = 10028
-	codeNoStorage    = 10047
-	codeAccountLimit = 10002
-)
-
-func hasNoRoom(err error) bool {
-	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && (api.ErrorCode == codeNoRoom || api.ErrorCode == codeNoMemory ||
-		api.ErrorCode == codeNoStorage || api.ErrorCode == codeAccountLimit)
 }
 
 // serverHas reports whether the server is at least of that version; one that

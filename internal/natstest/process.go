@@ -250,7 +250,7 @@ type Cluster struct{ Servers []*Server }
 
 // StartCluster starts n servers as one cluster and returns when JetStream can
 // be written.
-func StartCluster(t testing.TB, n int) *Cluster {
+func StartCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	t.Helper()
 	ports := freePorts(t, n)
 	var routes []string
@@ -259,9 +259,10 @@ func StartCluster(t testing.TB, n int) *Cluster {
 	}
 	c := &Cluster{}
 	for i := range n {
-		s := newServer(t, fmt.Sprintf("s%d", i+1),
+		s := newServer(t, fmt.Sprintf("s%d", i+1), append([]Option{
 			Args("-cluster_name", "test", "-cluster", routes[i], "-routes", strings.Join(routes, ",")),
-			ConfigText("cluster { no_advertise: true }"))
+			ConfigText("cluster { no_advertise: true }"),
+		}, opts...)...)
 		s.start(t)
 		c.Servers = append(c.Servers, s)
 	}

@@ -212,3 +212,21 @@ func TestVersions(t *testing.T) {
 		}
 	}
 }
+
+// A cluster says in its own way that no server has the room.
+func TestNoRoomOnACluster(t *testing.T) {
+	c := natstest.StartCluster(t, 3, natstest.ConfigText("jetstream { max_file: 64MB }"))
+	js, err := jetstream.New(natstest.Dial(t, c.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := jetstream.StreamConfig{Name: "BIG", Subjects: []string{"big"}, MaxBytes: 256 << 20}
+	_, err = Ensure(t.Context(), js, Stream{Config: cfg})
+	if !NoRoom(err) || !strings.Contains(err.Error(), "no room") {
+		t.Fatalf("got %v", err)
+	}
+	cfg.MaxBytes = 1 << 20
+	if _, err = Ensure(t.Context(), js, Stream{Config: cfg}); err != nil {
+		t.Error(err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,7 +23,10 @@ const (
 
 // Error codes of the JetStream API that nats.go has no name for.
 const (
+	codeAccountResources      = 10002
 	codeInsufficientResources = 10023
+	codeMemoryResources       = 10028
+	codeStorageResources      = 10047
 	codeNoPeers               = 10005
 	codeUnavailable           = 10008
 	codeReplicasNotSupported  = 10074
@@ -156,7 +160,7 @@ func temporary(err error) bool {
 	}
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		// No peers: the servers of a cluster that is starting are not all known yet.
-		return api.ErrorCode == codeUnavailable || api.ErrorCode == codeNoPeers
+		return api.ErrorCode == codeUnavailable || api.ErrorCode == codeNoPeers && !NoRoom(err)
 	}
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded)
@@ -173,12 +177,13 @@ func explain(err error) error {
 }
 
 func explainCreate(name string, cfg jetstream.StreamConfig, err error) error {
+	if NoRoom(err) {
+		return fmt.Errorf("stream %s: the JetStream limits of the servers or the account leave no room: %w", name, err)
+	}
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {
 		case codeNoPeers, codeReplicasNotSupported:
 			return fmt.Errorf("stream %s: cannot be kept on %d servers, set Replicas to what this NATS can do: %w", name, cfg.Replicas, err)
-		case codeInsufficientResources:
-			return fmt.Errorf("stream %s: the JetStream limits of the server or account leave no room: %w", name, err)
 		case codeSubjectsOverlap:
 			return fmt.Errorf("stream %s: another stream has its subjects %q; find it with `nats stream find --subject`: %w", name, cfg.Subjects, err)
 		}
@@ -187,4 +192,20 @@ func explainCreate(name string, cfg jetstream.StreamConfig, err error) error {
 		return err
 	}
 	return fmt.Errorf("stream %s: cannot be made: %w", name, err)
+}
+
+// NoRoom tells whether err says that the servers have not the room that a
+// stream reserves. A cluster says it as the reason why it found no servers.
+func NoRoom(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return false
+	}
+	switch api.ErrorCode {
+	case codeAccountResources, codeInsufficientResources, codeMemoryResources, codeStorageResources:
+		return true
+	case codeNoPeers:
+		return strings.Contains(api.Description, "insufficient storage")
+	}
+	return false
 }
