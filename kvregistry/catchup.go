@@ -16,7 +16,14 @@ const (
 	// minRetry and maxRetry bound the pause before the store is asked again.
 	minRetry = 50 * time.Millisecond
 	maxRetry = 2 * time.Second
+	// backWait is how long a store must say that it is older than the table
+	// before it is believed: longer than an election. A leader that was cut off
+	// knows less than the others until it has heard of the new one.
+	backWait = 15 * time.Second
 )
+
+// errBack means that the store says to be older than it was.
+var errBack = errors.New("kvregistry: the store is behind what it had: an old leader, or writes were lost")
 
 // syncState is the reading of the store.
 type syncState struct {
@@ -28,7 +35,9 @@ type syncState struct {
 	held  []change
 	known identity
 	// at is when the table was last known to be complete.
-	at    time.Time
+	at time.Time
+	// back is since when the store says to be older than the table; zero when it does not.
+	back  time.Time
 	retry time.Duration
 	due   time.Time
 }
@@ -88,20 +97,34 @@ func (s *session) resync(full bool) {
 	s.sync.running, s.sync.again, s.sync.full = true, false, false
 	s.sync.due = time.Time{}
 	complete, known := s.table.complete, s.sync.known
+	believe := !s.sync.back.IsZero() && time.Since(s.sync.back) > backWait
 	s.work(func(ctx context.Context) func() {
-		r, err := s.read(ctx, complete, known, full)
+		r, err := s.read(ctx, complete, known, full, believe)
 		return func() { s.settle(r, full, err) }
 	})
 }
 
+// compare tells what the store that is found is to one that was known, of which
+// the table has everything up to revision complete: made anew, or older than it
+// was.
+func (known identity) compare(found identity, complete uint64) (anew, back bool) {
+	anew = !known.created.IsZero() && !known.created.Equal(found.created)
+	return anew, !anew && found.last < complete
+}
+
 // read asks the leader what the store is and reads what is new in it, or all.
-// A store that is not there any more is made again.
-func (s *session) read(ctx context.Context, complete uint64, known identity, full bool) (r reading, err error) {
+// A store that is not there any more is made again. One that is older than it
+// was is an error, unless it is to be believed: then it has lost writes.
+func (s *session) read(ctx context.Context, complete uint64, known identity, full, believe bool) (r reading, err error) {
 	r.id, err = s.identifyOrMake(ctx, complete)
 	if err != nil {
 		return r, err
 	}
-	r.anew = !known.created.IsZero() && !known.created.Equal(r.id.created) || r.id.last < complete
+	anew, back := known.compare(r.id, complete)
+	if back && !believe {
+		return r, errBack
+	}
+	r.anew = anew || back
 	r.all = full || r.anew
 	from := complete
 	if r.all {

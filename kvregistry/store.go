@@ -30,7 +30,7 @@ const (
 // errConflict means that the key has another revision than the one expected.
 var errConflict = errors.New("kvregistry: the record has changed meanwhile")
 
-// store reads and writes the two buckets. It has no state of its own.
+// store reads and writes the two buckets.
 //
 // The KV API of nats.go is not used: its Put and Update take the time to live
 // off a key, and its watchers are consumers.
@@ -42,6 +42,8 @@ type store struct {
 	// link ends when the connection is lost: the answers to what was asked
 	// through it will not come, and waiting for them is a waste.
 	link atomic.Pointer[linkLife]
+	// replicas is how many servers keep the records, as last read.
+	replicas atomic.Int32
 }
 
 // linkLife is one unbroken time of the connection.
@@ -131,6 +133,7 @@ func (s *store) identify(ctx context.Context) (identity, error) {
 		return identity{}, err
 	}
 	info := stream.CachedInfo()
+	s.replicas.Store(int32(min(info.Config.Replicas, 5)))
 	return identity{created: info.Created, last: info.State.LastSeq}, nil
 }
 
