@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,17 @@ type Config struct {
 	// that others reach set TLS and Token: without them everybody who reaches
 	// it reads and writes everything.
 	Addr string
+
+	// Cluster makes this server one of several machines that keep everything
+	// three times and go on when one of them is lost. It needs Dir; without Addr
+	// the server listens for clients on a free port of 127.0.0.1. The zero value
+	// is a server that stands alone.
+	Cluster Cluster
+
+	// Name is the server's name, 1 to 64 of A-Z a-z 0-9 _ -: unique among all
+	// servers of a cluster, and kept for as long as the machine has its
+	// directory. Empty: one is made up and kept in Dir.
+	Name string
 
 	// Log gets the server's own log: its notices at level Info, and its
 	// debug lines where Log is enabled for Debug at Start. Nil: silent.
@@ -68,11 +80,23 @@ type Config struct {
 	// nats://token@host:port. Connections of Conn and Dial show it by
 	// themselves. Without TLS it travels in the clear. Empty: none.
 	Token string
+
+	// Users may connect to Addr, each with what it may do; nobody else may.
+	// Connections of Conn and Dial may do everything. It excludes Token. Nil: no
+	// users.
+	Users []User
+
+	// Monitor is where the server tells about itself over HTTP, as host:port:
+	// /healthz, /varz, /jsz and others of nats-server, for dashboards and the
+	// nats command. It has no login, so use an address that only operators
+	// reach. Port 0 is a free one, which MonitorURL tells. Empty: none.
+	Monitor string
 }
 
 const (
 	defaultMaxMemory = 1 << 30
 	maxMaxPayload    = 64 << 20
+	anyHost          = "0.0.0.0"
 )
 
 // settings are a checked Config with its defaults filled in.
@@ -81,6 +105,11 @@ type settings struct {
 	listen bool
 	host   string
 	port   int // 0 = any
+
+	clusterHost string
+	clusterPort int
+	monitorHost string
+	monitorPort int // 0 = any
 }
 
 // check copies c, fills in defaults and reports all problems together.
@@ -105,8 +134,10 @@ func (c Config) check() (settings, error) {
 		} else if n, err := strconv.ParseUint(port, 10, 16); err != nil {
 			problem("Addr %q has the port %q: use a number from 0 to 65535", c.Addr, port)
 		} else {
-			s.host, s.port = cmp.Or(host, "0.0.0.0"), int(n)
+			s.host, s.port = cmp.Or(host, anyHost), int(n)
 		}
+	} else if c.Cluster.on() {
+		s.listen, s.host = true, "127.0.0.1"
 	} else {
 		if c.TLS != nil {
 			problem("TLS is set and Addr is not: there is no listener to protect")
@@ -114,7 +145,34 @@ func (c Config) check() (settings, error) {
 		if c.Token != "" {
 			problem("Token is set and Addr is not: there is no listener to protect")
 		}
+		if len(c.Users) > 0 {
+			problem("Users is set and Addr is not: there is no listener to protect")
+		}
 	}
+	if c.Cluster.on() {
+		s.Cluster, s.clusterHost, s.clusterPort = c.Cluster.check(problem)
+		s.clusterHost = cmp.Or(s.clusterHost, anyHost)
+		if c.Dir == "" {
+			problem("Cluster is set and Dir is not: a server that forgets what it agreed to would lose data of the others")
+		}
+	} else if c.Cluster.Addr != "" || len(c.Cluster.Peers) > 0 {
+		problem("Cluster.Name is missing")
+	}
+	if c.Name != "" && !validName(c.Name) {
+		problem("Name %q is not 1 to %d of A-Z a-z 0-9 _ -", c.Name, maxName)
+	}
+	if c.Monitor != "" {
+		host, port, err := splitAddr(c.Monitor)
+		if err != nil {
+			problem("Monitor %q is not host:port: use 127.0.0.1:8222", c.Monitor)
+		}
+		s.monitorHost, s.monitorPort = cmp.Or(host, anyHost), port
+	}
+	checkUsers(c.Users, problem)
+	if len(c.Users) > 0 && c.Token != "" {
+		problem("Users and Token are both set: choose one")
+	}
+	s.Users = slices.Clone(c.Users)
 	if strings.ContainsAny(c.Token, " \t\r\n@/:") {
 		problem("Token has a blank or one of @ / : in it: it would not fit into an url")
 	}
@@ -154,5 +212,5 @@ func (s settings) exposed() bool {
 
 // protected tells that clients must prove who they are, over an encrypted link.
 func (s settings) protected() bool {
-	return s.TLS != nil && (s.Token != "" || s.TLS.ClientAuth == tls.RequireAndVerifyClientCert)
+	return s.TLS != nil && (s.Token != "" || len(s.Users) > 0 || s.TLS.ClientAuth == tls.RequireAndVerifyClientCert)
 }

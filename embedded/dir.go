@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -18,8 +19,11 @@ const (
 	storeDir   = "jetstream"
 )
 
-// modeAlone is a server that is no part of a cluster.
-const modeAlone = "alone"
+// The modes: a server that is no part of a cluster, and one that is.
+const (
+	modeAlone   = "alone"
+	modeCluster = "cluster"
+)
 
 // marker says who a directory belongs to. Its JSON is on users' disks: fields
 // are added, never renamed.
@@ -27,6 +31,7 @@ type marker struct {
 	Version int    `json:"version"`
 	Mode    string `json:"mode"`
 	Server  string `json:"server"` // name of the server, unique and kept for ever
+	Cluster string `json:"cluster,omitempty"`
 }
 
 // dir is a directory that this server has for itself.
@@ -36,8 +41,9 @@ type dir struct {
 	mark marker
 }
 
-// openDir makes, locks and marks a directory.
-func openDir(path string) (_ *dir, err error) {
+// openDir makes, locks and marks a directory for a server as want says, whose
+// name may be empty.
+func openDir(path string, want marker) (_ *dir, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, unusable(path, err)
 	}
@@ -51,16 +57,31 @@ func openDir(path string) (_ *dir, err error) {
 		}
 	}()
 	d := &dir{path: path, lock: lock}
-	switch d.mark, err = readMarker(path); {
-	case errors.Is(err, fs.ErrNotExist):
-		err = d.adopt()
-	case err == nil && d.mark.Mode != modeAlone:
-		err = wrongMode(path, d.mark.Mode)
+	if d.mark, err = readMarker(path); errors.Is(err, fs.ErrNotExist) {
+		err = d.adopt(want)
+	}
+	if err == nil {
+		err = d.fits(want)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+// fits returns an error where the directory is another one than wanted.
+func (d *dir) fits(want marker) error {
+	switch {
+	case d.mark.Mode != want.Mode:
+		return wrongMode(d.path, d.mark.Mode, want.Mode)
+	case d.mark.Cluster != want.Cluster:
+		return &fault{is: ErrDirMode, text: fmt.Sprintf(
+			"directory %s belongs to the cluster %q, not to %q: correct Cluster.Name, or choose another directory", d.path, d.mark.Cluster, want.Cluster)}
+	case want.Server != "" && d.mark.Server != want.Server:
+		return &fault{is: ErrDirMode, text: fmt.Sprintf(
+			"directory %s belongs to the server %q, not to %q: correct Name or leave it empty, or choose another directory", d.path, d.mark.Server, want.Server)}
+	}
+	return nil
 }
 
 func readMarker(path string) (marker, error) {
@@ -81,13 +102,19 @@ func readMarker(path string) (marker, error) {
 }
 
 // adopt marks a directory that has no marker: a new one, or the store of a
-// plain nats-server, if that one stood alone too.
-func (d *dir) adopt() error {
-	raft := filepath.Join(d.path, storeDir, "$SYS", "_js_", "_meta_")
-	if _, err := os.Stat(raft); err == nil {
-		return wrongMode(d.path, "cluster")
+// plain nats-server in the same mode.
+func (d *dir) adopt(want marker) error {
+	mode := want.Mode
+	if _, err := os.Stat(metaDir(d.path)); err == nil {
+		mode = modeCluster
+	} else if _, err := os.Stat(filepath.Join(d.path, storeDir)); err == nil {
+		mode = modeAlone
 	}
-	d.mark = marker{Version: 1, Mode: modeAlone, Server: serverName()}
+	if mode != want.Mode {
+		return wrongMode(d.path, mode, want.Mode)
+	}
+	d.mark = want
+	d.mark.Version, d.mark.Server = 1, cmp.Or(want.Server, serverName())
 	text, err := json.MarshalIndent(d.mark, "", "\t")
 	if err != nil {
 		return err
@@ -98,10 +125,10 @@ func (d *dir) adopt() error {
 	return nil
 }
 
-func wrongMode(path, mode string) error {
+func wrongMode(path, mode, want string) error {
 	return &fault{is: ErrDirMode, text: fmt.Sprintf(
-		"directory %s was made in mode %q and would lose its streams in mode %q: choose another directory, and move data by nats stream backup and restore",
-		path, mode, modeAlone)}
+		"directory %s was made in mode %q and would lose its streams in mode %q: start it as before and call Server.Backup, then start with an empty directory and call Server.Restore",
+		path, mode, want)}
 }
 
 // serverName makes a name that no other server has.

@@ -1,6 +1,7 @@
 // Package embedded runs nats-server with JetStream inside the process: nothing
 // to install for development and tests, and a real server on a real directory
-// for services that stand alone. It is useful by itself: what it hands out are
+// for services that stand alone, or on three machines one replicated cluster. It
+// is useful by itself: what it hands out are
 // plain *nats.Conn.
 //
 // The smallest program:
@@ -30,10 +31,13 @@
 //  4. A directory keeps its server name, and the mode in which it was made: a
 //     server that stands alone and one of a cluster keep different books, and
 //     would delete each other's streams.
-//  5. Close is graceful, may be called at any time, twice and by several
+//  5. Servers with the same Config.Cluster keep streams with three replicas three
+//     times. More than half of them must be there; Remove, Rescue and Replicate
+//     are for machines that are lost or new.
+//  6. Close is graceful, may be called at any time, twice and by several
 //     goroutines; when it returns, all goroutines and connections of the server
 //     are gone and the directory is free.
-//  6. The server traps no signal and never ends the process. Where it would, it
+//  7. The server traps no signal and never ends the process. Where it would, it
 //     stops, Done is closed and Err says why.
 //
 // # Failures

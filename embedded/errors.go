@@ -19,6 +19,12 @@ var (
 	// ErrFailed is a server that could not start or go on. The text is the
 	// server's.
 	ErrFailed = errors.New("embedded: the server failed")
+	// ErrNotClustered is a Server that is not one of a cluster in this process.
+	ErrNotClustered = errors.New("embedded: the server is not one of a cluster")
+	// ErrPeer is a server that cannot be removed from the cluster.
+	ErrPeer = errors.New("embedded: the server cannot be removed")
+	// ErrBackup is a backup that could not be written, read or restored.
+	ErrBackup = errors.New("embedded: the backup failed")
 	// ErrClosed is a Server that was closed.
 	ErrClosed = errors.New("embedded: the server is closed")
 )

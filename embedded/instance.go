@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,14 +39,15 @@ type instance struct {
 	dir   *dir   // nil in memory
 	url   string // of the listener; empty = none
 	token string
+	logins
 }
 
 // startInstance starts a server and waits until it can be written.
 func startInstance(ctx context.Context, set settings) (_ *instance, err error) {
 	i := &instance{token: set.Token}
-	name, store := serverName(), ""
+	name, store := cmp.Or(set.Name, serverName()), ""
 	if set.Dir != "" {
-		if i.dir, err = openDir(set.Dir); err != nil {
+		if i.dir, err = openDir(set.Dir, set.mark()); err != nil {
 			return nil, err
 		}
 		name, store = i.dir.mark.Server, i.dir.path
@@ -63,7 +65,16 @@ func startInstance(ctx context.Context, set settings) (_ *instance, err error) {
 			i.log.warn("removed a stream whose creation was cut short by a crash", slog.String("folder", s))
 		}
 	}
-	i.srv, err = server.NewServer(set.options(name, store))
+	o := set.options(name, store)
+	i.logins = set.userOptions(o)
+	if set.Cluster.on() {
+		routes, err := set.routes(ctx)
+		if err != nil {
+			return nil, errors.Join(err, i.release())
+		}
+		set.clusterOptions(o, routes)
+	}
+	i.srv, err = server.NewServer(o)
 	if err != nil {
 		err = &fault{is: ErrFailed, text: err.Error(), errs: []error{err}}
 		return nil, errors.Join(err, i.release())
@@ -130,6 +141,12 @@ func (s settings) options(name, store string) *server.Options {
 		TLSTimeout:             2, // seconds; 0 would be none at all
 		Authorization:          s.Token,
 	}
+	if s.Monitor != "" {
+		o.HTTPHost, o.HTTPPort = s.monitorHost, s.monitorPort
+		if s.monitorPort == 0 {
+			o.HTTPPort = server.RANDOM_PORT
+		}
+	}
 	switch {
 	case s.Dir == "":
 		o.JetStreamMaxStore = 1 // 0 would be the free space of the disk
@@ -152,15 +169,27 @@ func (s settings) options(name, store string) *server.Options {
 	return o
 }
 
+// mark is what the marker of the directory must say.
+func (s settings) mark() marker {
+	if s.Cluster.on() {
+		return marker{Mode: modeCluster, Cluster: s.Cluster.Name, Server: s.Name}
+	}
+	return marker{Mode: modeAlone, Server: s.Name}
+}
+
 // startError explains what the server called fatal at its start.
 func (s settings) startError(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "listen" {
+		addr := s.Addr
+		if op.Addr != nil {
+			addr = op.Addr.String()
+		}
 		// syscall.EADDRINUSE is an invented number on Windows; 10048 is its own.
 		if errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.Errno(10048)) {
 			return &fault{is: ErrAddrInUse, errs: []error{err}, text: fmt.Sprintf(
-				"address %s is in use: stop what listens there, choose another Addr, or connect to it by its url", s.Addr)}
+				"address %s is in use: stop what listens there, choose another one, or connect to it by its url", addr)}
 		}
-		return &fault{is: ErrFailed, errs: []error{err}, text: fmt.Sprintf("cannot listen on %s: %v", s.Addr, op.Err)}
+		return &fault{is: ErrFailed, errs: []error{err}, text: fmt.Sprintf("cannot listen on %s: %v", addr, op.Err)}
 	}
 	return err
 }
@@ -175,7 +204,7 @@ func (i *instance) inProcess() nats.Option {
 		o.TLSCertCB, o.RootCAsCB = nil, nil
 		o.User, o.Password, o.UserInfo, o.TokenHandler = "", "", nil, nil
 		o.UserJWT, o.Nkey, o.SignatureCB = nil, "", nil
-		o.Token = i.token
+		o.Token, o.User, o.Password = i.token, i.all.user, i.all.password
 		return nil
 	}
 }
@@ -200,17 +229,29 @@ func (i *instance) release() error {
 
 // clientURL is where the listener of srv is reached from this machine.
 func (i *instance) clientURL(set settings) string {
-	host := set.host
+	scheme := "nats"
+	if set.TLS != nil {
+		scheme = "tls"
+	}
+	return scheme + "://" + local(set.host, i.srv.Addr())
+}
+
+// monitorURL is where the monitor is reached from this machine, or nothing.
+func (i *instance) monitorURL() string {
+	addr := i.srv.MonitorAddr()
+	if addr == nil {
+		return ""
+	}
+	return "http://" + local(addr.IP.String(), addr)
+}
+
+// local is host:port of a listener, seen from this machine.
+func local(host string, addr net.Addr) string {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 		if ip.To4() == nil {
 			host = "::1"
 		}
 	}
-	scheme := "nats"
-	if set.TLS != nil {
-		scheme = "tls"
-	}
-	port := i.srv.Addr().(*net.TCPAddr).Port
-	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
+	return net.JoinHostPort(host, strconv.Itoa(addr.(*net.TCPAddr).Port))
 }

@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // serverLog carries the server's log into a *slog.Logger and keeps what the
 // server calls fatal: its own logger would end the process.
 type serverLog struct {
-	log   *slog.Logger // nil = silent
-	fatal chan error   // the first fatal error
+	log   *slog.Logger           // nil = silent
+	fatal chan error             // the first fatal error
+	last  atomic.Pointer[string] // the latest error about other servers
 }
 
 func newServerLog(log *slog.Logger, name string) *serverLog {
@@ -45,9 +48,33 @@ func (l *serverLog) put(level slog.Level, format string, args []any) {
 // Noticef and its siblings implement the logger of nats-server.
 func (l *serverLog) Noticef(format string, args ...any) { l.put(slog.LevelInfo, format, args) }
 func (l *serverLog) Warnf(format string, args ...any)   { l.put(slog.LevelWarn, format, args) }
-func (l *serverLog) Errorf(format string, args ...any)  { l.put(slog.LevelError, format, args) }
 func (l *serverLog) Debugf(format string, args ...any)  { l.put(slog.LevelDebug, format, args) }
 func (l *serverLog) Tracef(format string, args ...any)  { l.put(slog.LevelDebug, format, args) }
+
+// Errorf keeps what the server says of its links to others, too.
+func (l *serverLog) Errorf(format string, args ...any) {
+	l.put(slog.LevelError, format, args)
+	text := fmt.Sprintf(format, args...)
+	if slices.ContainsFunc(peerTroubles, func(t string) bool { return strings.Contains(text, t) }) {
+		l.last.Store(&text)
+	}
+}
+
+// peerTroubles are in those errors of nats-server about other servers that its
+// operator can mend.
+var peerTroubles = []string{"duplicate name", "route:", "Authorization", "cluster name", "TLS route"}
+
+// aboutPeers returns the latest error about other servers, or nothing.
+func (l *serverLog) aboutPeers() string {
+	if text := l.last.Load(); text != nil {
+		hint := ""
+		if strings.Contains(*text, "duplicate name") {
+			hint = ": give each server a Name and a Dir of its own, not a copy"
+		}
+		return "; the server's last word on it: " + *text + hint
+	}
+	return ""
+}
 
 // Fatalf records the error, with the errors among args to be found by errors.Is.
 func (l *serverLog) Fatalf(format string, args ...any) {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -27,7 +28,11 @@ func (i *instance) ready(ctx context.Context, set settings) error {
 			return &fault{is: ErrFailed, text: err.Error(), errs: []error{err}}
 		}
 	}
-	if err := i.healthy(ctx, set); err != nil {
+	wait := i.healthy
+	if set.Cluster.on() {
+		wait = i.agreed
+	}
+	if err := wait(ctx, set); err != nil {
 		return err
 	}
 	if set.listen {
@@ -59,6 +64,60 @@ func (i *instance) healthy(ctx context.Context, set settings) error {
 		}
 	}
 }
+
+// agreed waits until the servers of a cluster have a leader, which has answered
+// this one, and the streams of this one have caught up. Without a deadline it
+// waits for ever: machines may start hours apart. It says what it waits for.
+func (i *instance) agreed(ctx context.Context, set settings) error {
+	tick := time.NewTicker(10 * readyTick)
+	defer tick.Stop()
+	say := time.NewTicker(sayEvery)
+	defer say.Stop()
+	for {
+		what := i.pending()
+		if what == "" {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case err := <-i.log.fatal:
+			return set.startError(err)
+		case <-say.C:
+			i.log.warn("JetStream is not ready", slog.String("why", i.explain(set, what)))
+		case <-ctx.Done():
+			return notReady(ctx, i.explain(set, what))
+		}
+	}
+}
+
+// pending returns what is missing before the cluster can be written.
+func (i *instance) pending() string {
+	info, err := i.srv.Jsz(nil)
+	switch {
+	case err != nil:
+		return err.Error()
+	case info.Meta == nil || info.Meta.Leader == "":
+		return "no leader"
+	}
+	return unhealthy(i.srv.Healthz(&server.HealthzOptions{Details: true}))
+}
+
+// explain says more about what is pending, for people.
+func (i *instance) explain(set settings, what string) string {
+	routed := map[string]bool{}
+	if routes, err := i.srv.Routez(nil); err == nil {
+		for _, r := range routes.Routes {
+			routed[r.RemoteID] = true
+		}
+	}
+	if info, err := i.srv.Jsz(nil); err == nil && info.Meta != nil && info.Meta.Leader != "" {
+		return what
+	}
+	return what + ": " + set.missing(len(routed)) + i.log.aboutPeers()
+}
+
+// sayEvery is how often a server that waits for others says so.
+const sayEvery = 5 * time.Second
 
 // unhealthy returns what is wrong, or nothing.
 func unhealthy(h *server.HealthStatus) string {

@@ -95,6 +95,25 @@ func (s *Server) ClientURL() string {
 	return dial.Public(s.url)
 }
 
+// MonitorURL returns where the server tells about itself over HTTP, from this
+// machine where it listens on all interfaces; empty without Config.Monitor.
+func (s *Server) MonitorURL() string {
+	if s.inst == nil {
+		return ""
+	}
+	return s.inst.monitorURL()
+}
+
+// Name returns the name of the server in this process: Config.Name, or the one
+// that was made up and is kept in Config.Dir; or that of the server that the
+// connection to elsewhere has now.
+func (s *Server) Name() string {
+	if s.inst == nil {
+		return s.conn.ConnectedServerName()
+	}
+	return s.inst.srv.Name()
+}
+
 // Done is closed when the server has ended: Close has finished, or the server
 // failed and was shut down, or the connection that took its place was closed
 // for good.

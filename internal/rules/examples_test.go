@@ -11,7 +11,7 @@ import (
 // accessors need no example of their own; one that calls them is enough.
 var accessors = map[string][]string{
 	"cluster":  {"Done", "Err", "ID", "Self"},
-	"embedded": {"ClientURL", "Close", "Conn", "Done", "Embedded", "Err"},
+	"embedded": {"ClientURL", "Close", "Conn", "Done", "Embedded", "Err", "MonitorURL", "Name"},
 }
 
 // TestVerbsHaveExamples: every exported function and every method of the
