@@ -1,8 +1,7 @@
 // Package embedded runs nats-server with JetStream inside the process: nothing
 // to install for development and tests, and a real server on a real directory
 // for services that stand alone, or on three machines one replicated cluster. It
-// is useful by itself: what it hands out are
-// plain *nats.Conn.
+// is useful by itself: what it hands out are plain *nats.Conn.
 //
 // The smallest program:
 //

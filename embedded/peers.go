@@ -280,9 +280,12 @@ func (e *apiError) Error() string { return fmt.Sprintf("%s (%d)", e.Description,
 
 // ask makes one request to the JetStream API and decodes the answer.
 func ask(ctx context.Context, nc *nats.Conn, subject string, request, answer any) error {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
+	var body []byte
+	if request != nil { // some requests must be empty
+		var err error
+		if body, err = json.Marshal(request); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, systemWait)
 	defer cancel()

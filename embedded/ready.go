@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 const (
@@ -76,7 +77,9 @@ func (i *instance) agreed(ctx context.Context, set settings) error {
 	for {
 		what := i.pending()
 		if what == "" {
-			return nil
+			if what = i.probe(ctx); what == "" {
+				return nil
+			}
 		}
 		select {
 		case <-tick.C:
@@ -100,6 +103,28 @@ func (i *instance) pending() string {
 		return "no leader"
 	}
 	return unhealthy(i.srv.Healthz(&server.HealthzOptions{Details: true}))
+}
+
+// probe makes a stream and removes it again: only a write shows that the leader
+// hears this server and that most servers agree. The first request after an
+// election may be lost, so it waits for none for long.
+func (i *instance) probe(ctx context.Context) string {
+	nc, err := nats.Connect("", i.inProcess())
+	if err != nil {
+		return err.Error()
+	}
+	defer nc.Close()
+	name := "CATGA_START_" + i.srv.Name()
+	cfg := map[string]any{"name": name, "subjects": []string{"catga.start." + i.srv.Name()}, "retention": "limits", "storage": "memory", "num_replicas": 1}
+	for _, step := range []struct {
+		verb    string
+		request any
+	}{{"CREATE", cfg}, {"DELETE", nil}} {
+		if err := ask(ctx, nc, "$JS.API.STREAM."+step.verb+"."+name, step.request, nil); err != nil {
+			return fmt.Sprintf("a stream cannot be made yet: %v", err)
+		}
+	}
+	return ""
 }
 
 // explain says more about what is pending, for people.
