@@ -48,9 +48,9 @@ func threeServers(ctx context.Context) (servers [3]*embedded.Server, end func())
 	wg.Wait()
 	return servers, func() {
 		for _, s := range servers {
-			s.Close()
+			_ = s.Close()
 		}
-		os.RemoveAll(root)
+		_ = os.RemoveAll(root)
 	}
 }
 
@@ -100,7 +100,7 @@ func ExampleServer_Remove() {
 	servers, end := threeServers(ctx)
 	defer end()
 
-	servers[2].Close()
+	_ = servers[2].Close()
 	if err := servers[0].Remove(ctx, servers[2].Name()); err != nil {
 		log.Fatal(err)
 	}
@@ -119,8 +119,8 @@ func ExampleServer_Rescue() {
 	servers, end := threeServers(ctx)
 	defer end()
 
-	servers[1].Close()
-	servers[2].Close()
+	_ = servers[1].Close()
+	_ = servers[2].Close()
 	if err := servers[0].Rescue(ctx, "nats-2", "nats-3"); err != nil {
 		log.Fatal(err)
 	}

@@ -44,17 +44,18 @@ func permissionsOfTheDocument(t *testing.T) (list []permission) {
 
 // without is the configuration of a user who has all permissions but one.
 func without(user string, list []permission, but permission) string {
-	text := fmt.Sprintf("{user: %q, password: pw, permissions: {", user)
+	var text strings.Builder
+	fmt.Fprintf(&text, "{user: %q, password: pw, permissions: {", user)
 	for _, verb := range []string{"publish", "subscribe"} {
-		text += verb + ": [\n"
+		text.WriteString(verb + ": [\n")
 		for _, p := range list {
 			if p.verb == verb && p != but {
-				text += fmt.Sprintf("%q\n", p.subject)
+				fmt.Fprintf(&text, "%q\n", p.subject)
 			}
 		}
-		text += "]\n"
+		text.WriteString("]\n")
 	}
-	return text + "\n" + `allow_responses: {max: 10, expires: "1m"}` + "\n}}\n"
+	return text.String() + "\n" + `allow_responses: {max: 10, expires: "1m"}` + "\n}}\n"
 }
 
 // Of the permissions in the document, one after the other is taken away. Join
@@ -106,14 +107,15 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		}
 		return false
 	}
-	users := "{user: operator, password: pw}\n"
+	var users strings.Builder
+	users.WriteString("{user: operator, password: pw}\n")
 	silent := slices.DeleteFunc(slices.Clone(list), func(p permission) bool { return p.subject == ask })
 	for i, p := range list {
-		users += without(fmt.Sprintf("told-%d", i), list, p)
-		users += without(fmt.Sprintf("mute-%d", i), silent, p)
+		users.WriteString(without(fmt.Sprintf("told-%d", i), list, p))
+		users.WriteString(without(fmt.Sprintf("mute-%d", i), silent, p))
 	}
-	users += strings.ReplaceAll(without("unanswered", silent, permission{}), "allow_responses", "#allow_responses")
-	srv := natstest.Start(t, natstest.ConfigText("authorization { users: [\n"+users+"] }"))
+	users.WriteString(strings.ReplaceAll(without("unanswered", silent, permission{}), "allow_responses", "#allow_responses"))
+	srv := natstest.Start(t, natstest.ConfigText("authorization { users: [\n"+users.String()+"] }"))
 	operator := natstest.Dial(t, srv.URL(), nats.UserInfo("operator", "pw"))
 	addStreams(t, operator)
 

@@ -194,7 +194,7 @@ func (h *heard) wait(t *testing.T, want map[string]string) {
 	defer h.mu.Unlock()
 	for text, who := range want {
 		nodes := slices.Sorted(slices.Values(h.nodes[text]))
-		if got := strings.Join(nodes, " "); got != who && !(who == "any" && len(nodes) == 1) {
+		if got := strings.Join(nodes, " "); got != who && (who != "any" || len(nodes) != 1) {
 			t.Errorf("%q was handled by %q, want %q", text, got, who)
 		}
 	}

@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,9 +139,7 @@ func (c *crowd) truth(others map[string]uint64) error {
 		want[m.id] = m.reg.Self().Incarnation
 	}
 	c.mu.Unlock()
-	for id, incarnation := range others {
-		want[id] = incarnation
-	}
+	maps.Copy(want, others)
 	for _, m := range c.full() {
 		v := m.reg.View()
 		if v.Stale {

@@ -18,10 +18,10 @@ func filesFor(n int) error {
 		return fmt.Errorf("the limit of open files: %w", err)
 	}
 	need := uint64(n + crashed + spare)
-	if uint64(lim.Max) < need {
+	if lim.Max < need {
 		return fmt.Errorf("%d members need %d open files, and the hard limit is %d: raise it as root with `ulimit -Hn %d`, or for good in /etc/security/limits.conf (a container: --ulimit nofile=%d)", n, need, lim.Max, need, need)
 	}
-	if uint64(lim.Cur) >= need {
+	if lim.Cur >= need {
 		return nil
 	}
 	lim.Cur = lim.Max

@@ -9,14 +9,6 @@ type measured struct {
 	note string
 }
 
-// sizes is how much is measured.
-type sizes struct {
-	// quick is the rounds of what takes less than a second, slow of the rest.
-	quick, slow int
-	// cut is how long a member is cut off.
-	cut float64
-}
-
 // side is one of the two that are measured: a cluster of n members, one of
 // which comes and goes.
 type side interface {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -80,11 +81,11 @@ func (w *world) logf(format string, args ...any) {
 // observe adds an observer in this process.
 func (w *world) observe(ctx context.Context, id string) *cluster.Node {
 	w.t.Helper()
-	var url string
+	var url strings.Builder
 	for _, s := range w.servers {
-		url += s.URL() + ","
+		url.WriteString(s.URL() + ",")
 	}
-	nc, err := cluster.Dial(ctx, url[:len(url)-1])
+	nc, err := cluster.Dial(ctx, url.String()[:len(url.String())-1])
 	if err != nil {
 		w.t.Fatal(err)
 	}

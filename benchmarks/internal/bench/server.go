@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -253,7 +254,7 @@ func awaitHealthy(ctx context.Context, s *server.Server) string {
 	defer tick.Stop()
 	for {
 		status := s.Healthz(nil)
-		if status.StatusCode == 200 {
+		if status.StatusCode == http.StatusOK {
 			return ""
 		}
 		select {
