@@ -564,8 +564,8 @@ func TestInboxOfTheNextIncarnation(t *testing.T) {
 	if err := a.Start(t.Context(), 50); err != nil {
 		t.Fatal(err)
 	}
-	if in := a.calls.replies.Load(); in == first || in.base() != wire.Cluster("c").InboxPrefix("a", 50) {
-		t.Fatal("still the inbox of", in.base())
+	if in := a.calls.replies.Load(); in == first || in.base != wire.Cluster("c").InboxPrefix("a", 50) {
+		t.Fatal("still the inbox of", in.base)
 	}
 	g.release()
 	if err := <-answered; err != nil {

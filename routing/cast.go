@@ -45,16 +45,15 @@ func (r *Router) cast(ctx context.Context, to Target, m Raw, o SendOptions) erro
 	if o.ID != "" {
 		h[wire.HeaderID] = []string{o.ID}
 	}
-	in := r.calls.replies.Load()
 	// A reconnect buffer would turn "now or not at all" into "later".
-	if in == nil || !r.nc.IsConnected() {
+	if r.calls.replies.Load() == nil || !r.nc.IsConnected() {
 		return notDelivered(nats.ErrDisconnected)
 	}
 	subject, err := r.castSubject(t, m.Name, h)
 	if err != nil {
 		return notDelivered(err)
 	}
-	return r.publishCore(subject, in.sender, h, m.Data)
+	return r.publishCore(subject, r.caster, h, m.Data)
 }
 
 // castSubject returns where a message to t goes, and writes into h which of

@@ -64,7 +64,7 @@ func (r *Router) startCalls(ctx context.Context, incarnation uint64) error {
 	c := &r.calls
 	prefix := r.cluster.InboxPrefix(r.id, incarnation)
 	var next *replies
-	if in := c.replies.Load(); in == nil || in.base() != prefix {
+	if in := c.replies.Load(); in == nil || in.base != prefix {
 		next = newReplies(prefix)
 		if err := next.subscribe(ctx, r.nc); err != nil {
 			next.close()

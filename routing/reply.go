@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/wire"
 )
 
 // replies is the reply inbox of one incarnation of a node: one wildcard
@@ -23,8 +25,8 @@ import (
 // answer that comes late, or twice, finds nobody and is dropped. The tokens of a
 // gathering have more at their end.
 type replies struct {
+	base   string // what the inbox was made for
 	prefix string // up to the number
-	sender string // the reply subject of a message that wants no answer
 	sub    *nats.Subscription
 
 	calls  atomic.Uint64
@@ -43,9 +45,6 @@ const (
 	replyShards = 16
 	// numberBase writes the number of a call in few bytes.
 	numberBase = 36
-	// castToken is the token of a message that wants no answer; its reply
-	// subject only tells who sent it. A number never looks like it.
-	castToken = "_"
 )
 
 // replyShard is a part of the table with its own lock, so that callers on
@@ -68,8 +67,8 @@ type pending struct {
 // does no I/O: see subscribe.
 func newReplies(prefix string) *replies {
 	r := &replies{
+		base:   prefix,
 		prefix: prefix + strings.ToLower(rand.Text()[:8]),
-		sender: prefix + castToken,
 		closed: make(chan struct{}),
 	}
 	for i := range r.shards {
@@ -87,7 +86,7 @@ func newReplies(prefix string) *replies {
 func (r *replies) subscribe(ctx context.Context, nc *nats.Conn) error {
 	// One wildcard for all tokens of the incarnation: the random part is a part
 	// of the token and cannot be in the subject of a subscription.
-	sub, err := nc.Subscribe(r.base()+"*", r.deliver)
+	sub, err := nc.Subscribe(r.base+"*", r.deliver)
 	if err != nil {
 		return err
 	}
@@ -98,9 +97,6 @@ func (r *replies) subscribe(ctx context.Context, nc *nats.Conn) error {
 	}
 	return flush(ctx, nc)
 }
-
-// base is the prefix that the inbox was made for.
-func (r *replies) base() string { return strings.TrimSuffix(r.sender, castToken) }
 
 // await registers a call and returns its reply subject. Every await is followed
 // by one release.
@@ -199,7 +195,11 @@ func (r *replies) close() {
 // wantsAnswer says whether whoever sent a message with that reply subject
 // waits for an answer.
 func wantsAnswer(reply string) bool {
-	return reply != "" && !strings.HasSuffix(reply, "."+castToken)
+	if reply == "" {
+		return false
+	}
+	_, cast := wire.CasterOf(reply)
+	return !cast
 }
 
 // flush waits until the server has processed what was sent before. A ctx

@@ -59,7 +59,7 @@ func TestRepliesIgnoreWhatIsNotTheirs(t *testing.T) {
 	p, subject := r.await()
 	for _, s := range []string{
 		"", testInbox, r.prefix, r.prefix + "0", r.prefix + "01", r.prefix + "-1", r.prefix + "1_", r.prefix + "zzzzzzzzzzzzzzzz",
-		r.sender, newReplies(testInbox).prefix + "1", "_INBOX.x.1", subject + ".x",
+		wire.CastReply("n1"), newReplies(testInbox).prefix + "1", "_INBOX.x.1", subject + ".x",
 	} {
 		r.deliver(&nats.Msg{Subject: s})
 	}
@@ -134,7 +134,7 @@ func FuzzReplyToken(f *testing.F) {
 		if got, ok := parseNumber(strings.TrimPrefix(r.subject(n), r.prefix)); n != 0 && (!ok || got != n) {
 			t.Fatalf("%d came back as %d, %v", n, got, ok)
 		}
-		if wantsAnswer(r.sender) || !wantsAnswer(r.subject(n)) {
+		if wantsAnswer("") || wantsAnswer(wire.CastReply("n1")) || !wantsAnswer(r.subject(n)) {
 			t.Fatal("who wants an answer")
 		}
 		g := r.gather([]*peer{{}, {}})

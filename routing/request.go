@@ -23,13 +23,15 @@ var (
 )
 
 // decodeRequest reads a request; inboxes is the InboxRoot of the cluster.
-// Sender: a node tells it by its reply inbox; a plain NATS client may say
+// Sender: a node tells it by its reply subject; a plain NATS client may say
 // Catga-From, and is else unknown.
 func decodeRequest(req *request, inboxes string, m *nats.Msg) error {
 	req.msg.Attempt = 1
 	req.msg.Header = m.Header
 	req.msg.Body = Raw{ContentType: jsonType, Data: m.Data}
-	if from, ok := wire.CallerUnder(inboxes, m.Reply); ok {
+	if from, ok := wire.CasterOf(m.Reply); ok {
+		req.msg.From = from
+	} else if from, ok := wire.CallerUnder(inboxes, m.Reply); ok {
 		req.msg.From = from
 	}
 	if m.Header == nil {

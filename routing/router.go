@@ -22,6 +22,7 @@ type Router struct {
 	cfg     Config
 	cluster wire.Cluster
 	id      string
+	caster  string // the reply subject of its at-most-once messages
 	log     *slog.Logger
 	ids     idSource
 
@@ -94,6 +95,7 @@ func New(nc *nats.Conn, cfg Config) (*Router, error) {
 		cfg:     cfg,
 		cluster: wire.Cluster(cfg.Cluster),
 		id:      cfg.Node,
+		caster:  wire.CastReply(cfg.Node),
 		log:     cfg.Log,
 		ids:     newIDSource(cfg.Node),
 		ctx:     ctx,

@@ -206,6 +206,21 @@ func CallerUnder(root, reply string) (id string, ok bool) {
 	return id, ok && CheckNode(id) == nil
 }
 
+// CastReply is the reply subject of an at-most-once message of node id. Nobody
+// answers it: it only tells who sent, and is short because each of them has it.
+func CastReply(id string) string { return castRoot + id }
+
+// CasterOf returns the node id in a CastReply.
+func CasterOf(reply string) (id string, ok bool) {
+	id, ok = strings.CutPrefix(reply, castRoot)
+	if !ok || CheckNode(id) != nil {
+		return "", false
+	}
+	return id, true
+}
+
+const castRoot = "_."
+
 // Held is where the handlers of kind are asked which unacked messages they hold;
 // in place of the kind, NodeConsumer asks a node of its mailbox, MoverConsumer
 // those who move the mail of one.

@@ -86,7 +86,7 @@ func FuzzSubjects(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id, kind string, incarnation uint64, text string) {
 		c := Cluster("shop")
 		for what, parse := range map[string]func(string) (string, bool){
-			"record": c.NodeOfSubject, "beat": c.NodeOfBeat, "mail": c.NodeOfMail, "inbox": c.CallerOfInbox,
+			"record": c.NodeOfSubject, "beat": c.NodeOfBeat, "mail": c.NodeOfMail, "inbox": c.CallerOfInbox, "caster": CasterOf,
 		} {
 			if got, ok := parse(text); ok && (CheckNode(got) != nil || !strings.Contains(text, got)) {
 				t.Fatalf("%s %q gives %q", what, text, got)
@@ -94,6 +94,9 @@ func FuzzSubjects(f *testing.F) {
 		}
 		if CheckNode(id) != nil || CheckKind(kind) != nil {
 			return
+		}
+		if got, ok := CasterOf(CastReply(id)); !ok || got != id {
+			t.Fatalf("%q gives %q, %v, want %q", CastReply(id), got, ok, id)
 		}
 		for subject, parse := range map[string]func(string) (string, bool){
 			c.RecordSubject(id):               c.NodeOfSubject,
