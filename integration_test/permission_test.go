@@ -99,7 +99,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		for _, prefix := range []string{
 			"$JS.API.DIRECT.GET.KV_catga_shop.>", "$JS.API.DIRECT.GET.KV_catga_shop_beats", "catga.shop.ask.", "catga.shop.on.", "catga.shop.held.", "catga.shop.inbox.",
 			"catga.shop.dead.", "catga.shop.call.", "$JS.API.CONSUMER.CREATE.CATGA", "$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.DELETE.", "$JS.ACK.",
-			"$JS.API.CONSUMER.INFO.CATGA", "$JS.API.CONSUMER.CREATE.KV_catga_shop",
+			"$JS.API.CONSUMER.INFO.CATGA", "$JS.API.CONSUMER.NAMES.CATGA", "$JS.API.DIRECT.GET.CATGA_shop_WORK", "$JS.API.CONSUMER.CREATE.KV_catga_shop",
 		} {
 			if strings.HasPrefix(p.subject, prefix) {
 				return true

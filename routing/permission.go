@@ -28,7 +28,9 @@ func (r *Router) permitted(ctx context.Context) error {
 	}
 	kinds := r.Kinds()
 	if len(kinds) > 0 {
-		need.Publish = append(need.Publish, c.Inbox("*", 0, "x"))
+		need.Publish = append(need.Publish, c.Inbox("*", 0, "x"),
+			// Each node with handlers may be the one that settles the mail of the lost.
+			"$JS.API.CONSUMER.NAMES."+c.WorkStream(), "$JS.API.DIRECT.GET."+c.WorkStream(), "$JS.API.DIRECT.GET."+c.WorkStream()+".>")
 	}
 	for _, kind := range kinds {
 		need.Publish = append(need.Publish, c.Held(kind), c.Dead(kind))
