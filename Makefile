@@ -1,6 +1,6 @@
 # make, or make help, lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help test race lint fmt fix fuzz examples ci tools cover
+.PHONY: help test race lint fmt fix fuzz examples hosts ci tools cover
 
 FUZZTIME ?= 30s
 GOFILES = $(shell git ls-files -co --exclude-standard -- '*.go' ':!:*/testdata/*')
@@ -32,6 +32,9 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 examples: ## the main job, plain and with a worker killed half-way
 	go run ./examples/wordcount
 	go run ./examples/wordcount -kill 1
+
+hosts: ## clusters over several hosts (network namespaces; Linux, root)
+	bash .ci/run '^hosts'
 
 ci: ## everything that a change must pass
 	bash .ci/run
