@@ -210,22 +210,22 @@ func (r *responder) await(ctx context.Context, id string) error {
 // hearItself probes the life that is about to be claimed: nobody takes a name
 // under which it could not be asked, or could not answer.
 func (r *responder) hearItself(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, putLimit)
-	defer cancel()
 	subject := r.s.cluster.Ping(id, 0)
-	err := provision.Guard(ctx, r.s.nc, subject, func(ctx context.Context) error {
-		_, err := r.s.nc.RequestWithContext(ctx, subject, nil)
-		return err
+	return r.s.persist(ctx, func(ctx context.Context) error {
+		err := provision.Guard(ctx, r.s.nc, subject, func(ctx context.Context) error {
+			_, err := r.s.nc.RequestWithContext(ctx, subject, nil)
+			return err
+		})
+		if err == nil {
+			return nil
+		}
+		if denied := provision.SubscribeDenied(r.s.nc, r.any.Subject); denied != nil {
+			err = denied
+		} else if last := r.s.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && !errors.Is(err, ErrDenied) {
+			err = fmt.Errorf("%w: this user may not answer a probe: grant it allow_responses (%w)", ErrDenied, last)
+		}
+		return fmt.Errorf("kvregistry: %w", err)
 	})
-	if err == nil {
-		return nil
-	}
-	if denied := provision.SubscribeDenied(r.s.nc, r.any.Subject); denied != nil {
-		err = denied
-	} else if last := r.s.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && !errors.Is(err, ErrDenied) {
-		err = fmt.Errorf("%w: this user may not answer a probe: grant it allow_responses (%w)", ErrDenied, last)
-	}
-	return fmt.Errorf("kvregistry: %w", err)
 }
 
 // settle listens for probes of l only, and answers those that came during the claim.

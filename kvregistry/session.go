@@ -295,14 +295,32 @@ func (s *session) subscribeQueue(subject, queue string, handle nats.MsgHandler) 
 	return s.subs.add(s.nc, subject, queue, handle)
 }
 
-// flush returns when the server has processed everything sent before.
+// flush returns when the server has processed everything sent before. It lasts
+// as long as ctx does: a server to which a thousand come at once is slow, and
+// what was asked before a reconnect is not answered after it.
 func (s *session) flush(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, putLimit)
-	defer cancel()
-	if err := s.nc.FlushWithContext(ctx); err != nil {
-		return fmt.Errorf("kvregistry: %w", err)
+	return s.persist(ctx, func(ctx context.Context) error {
+		if err := s.nc.FlushWithContext(ctx); err != nil {
+			return fmt.Errorf("kvregistry: %w", err)
+		}
+		return nil
+	})
+}
+
+// persist runs attempt, for at most putLimit each time, until it succeeds, fails
+// for good, or ctx ends.
+func (s *session) persist(ctx context.Context, attempt func(context.Context) error) error {
+	for {
+		limited, cancel := s.store.bounded(ctx, putLimit)
+		err := attempt(limited)
+		cancel()
+		if err == nil || ctx.Err() != nil || s.nc.IsClosed() || errors.Is(err, ErrDenied) {
+			return err
+		}
+		if pause(ctx, claimRetry) != nil {
+			return err
+		}
 	}
-	return nil
 }
 
 // retryable tells whether the same request may succeed later.
