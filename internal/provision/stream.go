@@ -15,9 +15,17 @@ const (
 	// attemptLimit bounds one request to the JetStream API, so that a request
 	// that nobody answers (an election, a server that just died) is repeated.
 	attemptLimit = 5 * time.Second
+	// firstLimit bounds each request of the first attempt of Ensure, and twice
+	// as much each next one, up to attemptLimit. A stream that is being made in a
+	// cluster has no leader for a moment, and what is asked then is never
+	// answered: of 40 streams that 20 nodes made at once on three servers 5 were.
+	firstLimit = 300 * time.Millisecond
 	// totalLimit bounds Ensure where ctx has no deadline.
 	totalLimit = 15 * time.Second
-	// retryWait is the pause before a repeat. An election takes seconds.
+	// firstWait is the pause before the first repeat, and twice as much before
+	// each next one, up to retryWait: to make a stream takes milliseconds, an
+	// election seconds.
+	firstWait = 20 * time.Millisecond
 	retryWait = 250 * time.Millisecond
 )
 
@@ -61,12 +69,12 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.St
 	if err := CheckServer(nc); err != nil {
 		return nil, err
 	}
-	for {
-		stream, err := attempt(ctx, js, s)
+	for limit, wait := firstLimit, firstWait; ; limit, wait = min(2*limit, attemptLimit), min(2*wait, retryWait) {
+		stream, err := maker{js, limit}.attempt(ctx, s)
 		if err == nil || !temporary(err) {
 			return stream, err
 		}
-		timer := time.NewTimer(retryWait)
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -80,9 +88,16 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.St
 // name is taken a moment before every server knows of it.
 var errInMaking = errors.New("the stream is being made")
 
-func attempt(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.Stream, error) {
+// maker is one attempt of Ensure.
+type maker struct {
+	js jetstream.JetStream
+	// limit bounds each of its requests.
+	limit time.Duration
+}
+
+func (m maker) attempt(ctx context.Context, s Stream) (jetstream.Stream, error) {
 	name := s.Config.Name
-	stream, err := lookUp(ctx, js, name)
+	stream, err := m.lookUp(ctx, name)
 	switch {
 	case err == nil:
 		return stream, compare(stream.CachedInfo().Config, s.Config)
@@ -92,17 +107,19 @@ func attempt(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.S
 		return nil, fmt.Errorf("%w: %s, and NoProvision forbids to make it: ask the operator of NATS to add it", ErrMissing, name)
 	}
 	cfg := s.Config
-	cfg.Replicas = Replicas(js.Conn(), s.Replicas)
-	if memoryOnly(ctx, js) {
+	cfg.Replicas = Replicas(m.js.Conn(), s.Replicas)
+	if inMemory, err := m.memoryOnly(ctx); err != nil {
+		return nil, err
+	} else if inMemory {
 		cfg.Storage = jetstream.MemoryStorage
 	}
-	err = Guard(ctx, js.Conn(), "$JS.API.STREAM.CREATE."+name, func(ctx context.Context) error {
-		stream, err = js.CreateStream(ctx, cfg)
+	err = m.request(ctx, "$JS.API.STREAM.CREATE."+name, func(ctx context.Context) error {
+		stream, err = m.js.CreateStream(ctx, cfg)
 		return err
 	})
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		// Somebody else made it meanwhile, from another configuration.
-		if stream, err = lookUp(ctx, js, name); err == nil {
+		if stream, err = m.lookUp(ctx, name); err == nil {
 			return stream, compare(stream.CachedInfo().Config, s.Config)
 		}
 	}
@@ -115,9 +132,16 @@ func attempt(ctx context.Context, js jetstream.JetStream, s Stream) (jetstream.S
 	return stream, nil
 }
 
-func lookUp(ctx context.Context, js jetstream.JetStream, name string) (stream jetstream.Stream, err error) {
-	err = Guard(ctx, js.Conn(), "$JS.API.STREAM.INFO."+name, func(ctx context.Context) error {
-		stream, err = js.Stream(ctx, name)
+// request makes one request on subject within the limit of the attempt.
+func (m maker) request(ctx context.Context, subject string, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, m.limit)
+	defer cancel()
+	return Guard(ctx, m.js.Conn(), subject, do)
+}
+
+func (m maker) lookUp(ctx context.Context, name string) (stream jetstream.Stream, err error) {
+	err = m.request(ctx, "$JS.API.STREAM.INFO."+name, func(ctx context.Context) error {
+		stream, err = m.js.Stream(ctx, name)
 		return err
 	})
 	if err != nil {
@@ -140,14 +164,20 @@ func Replicas(nc *nats.Conn, n int) int {
 
 // memoryOnly tells whether the account may store nothing in files, as on an
 // embedded server without a directory: its streams are then made in memory.
-// Who may not ask is taken to have files.
-func memoryOnly(ctx context.Context, js jetstream.JetStream) bool {
+// Who may not ask is taken to have files; err means that the answer is yet to come.
+func (m maker) memoryOnly(ctx context.Context) (yes bool, err error) {
 	var info *jetstream.AccountInfo
-	err := Guard(ctx, js.Conn(), "$JS.API.INFO", func(ctx context.Context) (err error) {
-		info, err = js.AccountInfo(ctx)
+	err = m.request(ctx, "$JS.API.INFO", func(ctx context.Context) (err error) {
+		info, err = m.js.AccountInfo(ctx)
 		return err
 	})
-	return err == nil && len(info.Tiers) == 0 && info.Limits.MaxStore == 0
+	switch {
+	case err == nil:
+		return len(info.Tiers) == 0 && info.Limits.MaxStore == 0, nil
+	case temporary(err):
+		return false, fmt.Errorf("limits of the account: %w", err)
+	}
+	return false, nil
 }
 
 // temporary tells whether repeating may help.
