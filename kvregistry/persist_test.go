@@ -44,6 +44,7 @@ func TestASlowServerDoesNotEndAJoin(t *testing.T) {
 	// The context bounds it all the same.
 	server.Pause()
 	defer server.Resume()
+	natstest.Eventually(t, "the server to stand still", func() bool { return s.nc.FlushTimeout(50*time.Millisecond) != nil })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := s.flush(ctx); err == nil {

@@ -349,3 +349,12 @@ func nextIs(t testing.TB, events <-chan Event, kind EventKind, id string) Member
 	}
 	return Member{}
 }
+
+func waitFresh(t testing.TB, r *Registry) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := r.Wait(ctx, func(v View) bool { return !v.Stale }); err != nil {
+		t.Fatalf("%s stays stale: %v", r.ID(), err)
+	}
+}

@@ -118,15 +118,6 @@ func TestStoppedAndKilledServersBuryNobody(t *testing.T) {
 	nextIs(t, events, Updated, "n0")
 }
 
-func waitFresh(t testing.TB, r *Registry) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := r.Wait(ctx, func(v View) bool { return !v.Stale }); err != nil {
-		t.Fatalf("%s stays stale: %v", r.ID(), err)
-	}
-}
-
 func (p *process) signal(t testing.TB, sig os.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {

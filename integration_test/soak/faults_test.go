@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 )
 
@@ -51,8 +50,8 @@ func (w *world) doNode(f fault) {
 		then(again)
 	case stop:
 		back := w.away(n.id, false)
-		w.signal(p, syscall.SIGSTOP)
-		then(func() { w.signal(p, syscall.SIGCONT); back() })
+		w.signal(p, pause)
+		then(func() { w.signal(p, resume); back() })
 	case drop:
 		w.away(n.id, true)() // until it says that it has another connection
 		for _, proxy := range n.proxies {
@@ -83,8 +82,8 @@ func (w *world) doNode(f fault) {
 	}
 }
 
-func (w *world) signal(p *process, sig os.Signal) {
-	if err := p.cmd.Process.Signal(sig); err != nil {
+func (w *world) signal(p *process, send func(*os.Process) error) {
+	if err := send(p.cmd.Process); err != nil {
 		w.t.Errorf("%s: %v", p.run.id, err)
 	}
 }
