@@ -167,7 +167,7 @@ func (h *history) excused(id string, at time.Time) bool {
 			slack += s.to.Sub(s.from)
 		}
 	}
-	for _, s := range merged(h.away[id]) {
+	for _, s := range merged(h.awayOf(id)) {
 		limit := tolerated
 		if s.closed {
 			limit = grace
@@ -235,7 +235,7 @@ func (h *history) checkDeathsSeen(s *seer, complain complainer) {
 // and while a server is, the time stands still.
 func (h *history) due(s *seer, at time.Time) time.Time {
 	due := at.Add(deathSeen)
-	for _, w := range merged(slices.Concat(h.away[s.id], h.servers)) {
+	for _, w := range merged(slices.Concat(h.awayOf(s.id), h.servers)) {
 		if w.from.Before(due) && w.to.After(at) {
 			from := w.from
 			if from.Before(at) {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/catga/catga-go/cluster"
@@ -13,8 +14,10 @@ import (
 // clock of the one machine that all of it runs on.
 type history struct {
 	runs []*run
-	// away is when each node could not be reached, or could not have answered.
+	// away is when the script had each node not reached, or not answer.
 	away map[string][]span
+	// offline is when each node had no connection, as it says itself.
+	offline map[string][]period
 	// servers is when a NATS server was down or stood still.
 	servers []span
 	seers   []*seer
@@ -72,16 +75,52 @@ type table struct {
 	Members map[string]uint64
 }
 
-// reconnected takes when a node had no connection. Where the script closed it,
-// the node was away until it had another one. Where a server was down it counts
-// for nothing: nobody is Lost for that.
-func (h *history) reconnected(id string, p period) {
-	for i, s := range h.away[id] {
-		if s.closed && !p.From.Before(s.from.Add(-tick)) && p.From.Before(s.to.Add(time.Second)) && p.To.After(s.to) {
-			h.away[id][i].to = p.To
-			return
+// disconnected takes since when a node has no connection.
+func (h *history) disconnected(id string, from time.Time) {
+	h.offline[id] = append(h.offline[id], period{From: from})
+}
+
+// reconnected takes since when it has one again.
+func (h *history) reconnected(id string, to time.Time) {
+	if n := len(h.offline[id]) - 1; n >= 0 && h.offline[id][n].To.IsZero() {
+		h.offline[id][n].To = to
+	}
+}
+
+// awayOf is when a node could not be reached, or could not have answered. Where
+// the script closed its connection it was away until it had another one, which
+// takes long where a server stands still that it tries first. Where a server
+// took the connection with it that counts for nothing: nobody is Lost for that.
+func (h *history) awayOf(id string) []span {
+	spans := slices.Clone(h.away[id])
+	for i, s := range spans {
+		if !s.closed {
+			continue
+		}
+		for _, p := range h.offline[id] {
+			if p.From.Before(s.from.Add(-tick)) || p.From.After(s.to.Add(time.Second)) {
+				continue
+			}
+			if to := h.backAt(id, p); to.After(spans[i].to) {
+				spans[i].to = to
+			}
 		}
 	}
+	return spans
+}
+
+// backAt is when a time without a connection ended: with another connection,
+// with the process, or not at all.
+func (h *history) backAt(id string, p period) time.Time {
+	if !p.To.IsZero() {
+		return p.To
+	}
+	for _, r := range h.runs {
+		if r.id == id && !r.begin.After(p.From) && r.end.After(p.From) {
+			return r.end
+		}
+	}
+	return h.end
 }
 
 func sightOf(e cluster.Event, at time.Time) sight {

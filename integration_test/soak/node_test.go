@@ -34,8 +34,9 @@ type said struct {
 	Self uint64 `json:",omitempty"`
 	// Starved is when it did not run, although nobody stopped it, perhaps.
 	Starved *period `json:",omitempty"`
-	// Offline is when it had no connection.
-	Offline *period `json:",omitempty"`
+	// Offline is since when it has no connection, Online since when it has one again.
+	Offline *time.Time `json:",omitempty"`
+	Online  *time.Time `json:",omitempty"`
 	// Left says that Leave has returned nil.
 	Left  bool   `json:",omitempty"`
 	Error string `json:",omitempty"`
@@ -84,13 +85,13 @@ func runNode(spec string, say func(said)) error {
 	}
 	defer nc.Close()
 	defer n.Close()
+	links(nc, say)
 	say(said{Self: n.Self().Incarnation})
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	follow(ctx, &wg, n, say)
-	wg.Go(func() { links(ctx, nc, say) })
 	wg.Go(func() { chat(ctx, n) })
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
@@ -180,26 +181,19 @@ func watchdog(ctx context.Context, tell func(from, to time.Time)) {
 	}
 }
 
-// links tells when the node had no connection: what dropped it is in the script,
+// links tells when the node has no connection: what dropped it is in the script,
 // how long it takes to have another one depends on the servers and the machine.
-func links(ctx context.Context, nc *nats.Conn, say func(said)) {
-	status := nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
-	defer nc.RemoveStatusListener(status)
-	var lost time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case s := <-status:
-			switch {
-			case s == nats.RECONNECTING:
-				lost = time.Now()
-			case !lost.IsZero():
-				say(said{Offline: &period{lost, time.Now()}})
-				lost = time.Time{}
-			}
-		}
-	}
+// (The channel of nc.StatusChanged tells RECONNECTING once more for each server
+// that was tried in vain.)
+func links(nc *nats.Conn, say func(said)) {
+	nc.SetDisconnectErrHandler(func(*nats.Conn, error) {
+		now := time.Now()
+		say(said{Offline: &now})
+	})
+	nc.SetReconnectHandler(func(*nats.Conn) {
+		now := time.Now()
+		say(said{Online: &now})
+	})
 }
 
 // chat changes the node's metadata every few seconds.

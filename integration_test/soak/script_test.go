@@ -53,6 +53,8 @@ const (
 // script draws the faults for a time with n nodes and that many servers. One
 // server at a time fails, so that three of them go on.
 func script(seed uint64, length time.Duration, nodes, servers int) []fault {
+	// A shorter script is the beginning of a longer one: servers and nodes draw
+	// from different sources.
 	r := rand.New(rand.NewPCG(seed, uint64(servers)))
 	between := func(a, b time.Duration) time.Duration { return a + time.Duration(r.Int64N(int64(b-a))) }
 	var faults []fault
@@ -102,6 +104,7 @@ func script(seed uint64, length time.Duration, nodes, servers int) []fault {
 		}
 		faults = append(faults, f)
 	}
+	r = rand.New(rand.NewPCG(^seed, uint64(servers)))
 	for at := between(2*time.Second, 5*time.Second); at < length; {
 		f := fault{at: at, target: r.IntN(servers)}
 		switch r.IntN(3) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/catga/catga-go/internal/natstest"
 )
 
 // A checker that complains about nothing is worth nothing. Each story is a good
@@ -42,7 +44,8 @@ func good() *history {
 			{id: "c", begin: after(1), lives: []uint64{13, 48}},
 			{id: "d", begin: after(1), end: after(60.1), left: true, lives: []uint64{14}},
 		},
-		away: map[string][]span{"c": {{from: after(40), to: after(48)}}},
+		away:    map[string][]span{"c": {{from: after(40), to: after(48)}}},
+		offline: map[string][]period{},
 		seers: []*seer{
 			{id: "a", begin: after(0), events: events(), views: views(), last: end()},
 			{id: "observer", begin: after(0), events: events(), views: views(), last: end()},
@@ -163,6 +166,10 @@ func TestScriptIsAFunctionOfTheSeed(t *testing.T) {
 	if !slices.Equal(a, script(1, length, 6, 3)) || slices.Equal(a, script(2, length, 6, 3)) {
 		t.Error("the same seed must give the same script, another one another")
 	}
+	short := script(1, length/3, 6, 3)
+	if !slices.Equal(a[:len(short)], short) {
+		t.Error("a shorter script must be the beginning of a longer one")
+	}
 	count := map[act]int{}
 	away := make([]time.Duration, 6)
 	for _, f := range a {
@@ -191,17 +198,70 @@ func TestScriptIsAFunctionOfTheSeed(t *testing.T) {
 	}
 }
 
-// A node that was cut off by the script is away until it is back; one whose
-// server was down is not.
+// A node that was cut off by the script is away until it is back, by its own
+// word; one whose server was down is not.
 func TestReconnectsExtendWhatTheScriptDid(t *testing.T) {
-	h := good()
-	h.away["c"] = []span{{from: after(44), to: after(44), closed: true}}
-	h.reconnected("c", period{after(40), after(43)})
-	if h.away["c"][0].to != after(44) || len(check(h)) == 0 {
-		t.Error("a connection that was lost with its server is an excuse")
+	for _, story := range []struct {
+		name   string
+		tell   func(h *history)
+		excuse bool
+	}{
+		{"lost with its server", func(h *history) {
+			h.disconnected("c", after(40))
+			h.reconnected("c", after(47))
+		}, false},
+		{"dropped, and soon back", func(h *history) {
+			h.disconnected("c", after(44.1))
+			h.reconnected("c", after(44.3))
+		}, false},
+		{"dropped, and back after the verdict", func(h *history) {
+			h.disconnected("c", after(44.1))
+			h.reconnected("c", after(45.7))
+		}, true},
+		{"dropped, and never back", func(h *history) { h.disconnected("c", after(44.1)) }, true},
+		{"dropped, and killed before it was back", func(h *history) {
+			h.disconnected("c", after(44.1))
+			h.runs[3].end, h.runs[3].lives = after(45.6), []uint64{13}
+			h.runs = append(h.runs, &run{id: "c", begin: after(46), lives: []uint64{48}})
+		}, true},
+	} {
+		t.Run(story.name, func(t *testing.T) {
+			h := good()
+			h.away["c"] = []span{{from: after(44), to: after(44), closed: true}}
+			story.tell(h)
+			if complaints := check(h); (len(complaints) == 0) != story.excuse {
+				t.Errorf("excused must be %v: %q", story.excuse, complaints)
+			}
+		})
 	}
-	h.reconnected("c", period{after(44.1), after(45.3)})
-	if complaints := check(h); len(complaints) > 0 {
-		t.Error(complaints)
+}
+
+// A node whose connection is dropped while its server stands still tells since
+// when it has none, however many attempts it makes.
+func TestNodesTellHowLongTheyHadNoConnection(t *testing.T) {
+	server := natstest.Start(t)
+	w := newWorld(t, "links", []*natstest.Server{server}, 1)
+	n := w.nodes[0]
+	w.spawn(n)
+	natstest.Eventually(t, "the node has joined", func() bool { return w.there(n) })
+	server.Pause()
+	dropped := time.Now()
+	n.proxies[0].Drop()
+	// An attempt to connect ends after two seconds: the second one is under way.
+	<-time.After(2500 * time.Millisecond)
+	resumed := time.Now()
+	server.Resume()
+	var told period
+	natstest.Eventually(t, "the node tells that it has a connection again", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.history.offline[n.id]) == 0 {
+			return false
+		}
+		told = w.history.offline[n.id][0]
+		return !told.To.IsZero()
+	})
+	if late := told.From.Sub(dropped); late > time.Second || told.To.Before(resumed) {
+		t.Errorf("no connection from %v after it was dropped until %v after the server went on", late, told.To.Sub(resumed))
 	}
 }

@@ -62,7 +62,7 @@ func newWorld(t *testing.T, name string, servers []*natstest.Server, nodes int) 
 	t.Helper()
 	w := &world{
 		t: t, name: name, servers: servers, begin: time.Now(),
-		history: history{away: map[string][]span{}}, dumps: map[*seer]bool{},
+		history: history{away: map[string][]span{}, offline: map[string][]period{}}, dumps: map[*seer]bool{},
 	}
 	for i := range nodes {
 		n := &node{id: fmt.Sprintf("n%d", i)}
@@ -183,7 +183,10 @@ func (w *world) take(s *seer, r *run, line said) {
 		w.history.away[s.id] = append(w.history.away[s.id], span{from: line.Starved.From, to: line.Starved.To})
 	}
 	if line.Offline != nil {
-		w.history.reconnected(s.id, *line.Offline)
+		w.history.disconnected(s.id, *line.Offline)
+	}
+	if line.Online != nil {
+		w.history.reconnected(s.id, *line.Online)
 	}
 	if r == nil {
 		return
