@@ -20,6 +20,7 @@ func TestASlowServerDoesNotEndAJoin(t *testing.T) {
 	slow := func(what string, do func(context.Context) error) {
 		t.Helper()
 		server.Pause()
+		natstest.Eventually(t, "the server to stand still", func() bool { return s.nc.FlushTimeout(50*time.Millisecond) != nil })
 		resume := time.AfterFunc(putLimit+putLimit/4, server.Resume)
 		defer resume.Stop()
 		begin := time.Now()
