@@ -48,8 +48,29 @@ type sweeps struct {
 	movers map[*mover]struct{}
 
 	// scanned is up to where mailboxes that keep their mail have been looked
-	// through in vain. Of the loop alone.
+	// through in vain.
 	scanned map[string]uint64
+}
+
+// forget drops what was scanned of the mailboxes for which gone holds.
+func (s *sweeps) forget(gone func(id string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.scanned, func(id string, _ uint64) bool { return gone(id) })
+}
+
+// scannedTo is up to where the mailbox of id was looked through in vain.
+func (s *sweeps) scannedTo(id string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.scanned[id]
+}
+
+// scan notes that the mailbox of id was looked through in vain up to next.
+func (s *sweeps) scan(id string, next uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.scanned[id] = next
 }
 
 func (s *sweeps) init() {
@@ -189,7 +210,7 @@ func (r *Router) sweep(ctx context.Context, consumers bool) error {
 	if consumers {
 		errs = append(errs, r.sweepConsumers(ctx, kinds))
 	}
-	maps.DeleteFunc(r.durable.sweeps.scanned, func(id string, _ uint64) bool { return kinds[id] == nil })
+	r.durable.sweeps.forget(func(id string) bool { return kinds[id] == nil })
 	return errors.Join(errs...)
 }
 
@@ -222,7 +243,7 @@ func (r *Router) sweepMail(ctx context.Context, id string, kinds []string) error
 	}
 	if b.standing == Present {
 		kinds = slices.DeleteFunc(kinds, b.peer.handles)
-		delete(r.durable.sweeps.scanned, id)
+		r.durable.sweeps.forget(func(of string) bool { return of == id })
 	}
 	if len(kinds) == 0 {
 		return nil
@@ -326,10 +347,9 @@ func (r *Router) isFresh(ctx context.Context, b mailbox) (fresh bool, err error)
 // messages must be taken to have all that are not to wait: to take one and give
 // it back costs it an attempt.
 func (r *Router) scan(ctx context.Context, b mailbox) (need int, err error) {
-	known := r.durable.sweeps.scanned
 	from, seen, waiting := uint64(1), 0, false
 	if b.keeps() {
-		from = known[b.id]
+		from = r.durable.sweeps.scannedTo(b.id)
 	}
 	next, err := r.eachMail(ctx, b, from, func(kind string, h nats.Header, age time.Duration) bool {
 		seen++
@@ -342,7 +362,7 @@ func (r *Router) scan(ctx context.Context, b mailbox) (need int, err error) {
 		return ctx.Err() == nil
 	})
 	if err == nil && b.keeps() && !b.made && need == 0 && !waiting {
-		known[b.id] = next
+		r.durable.sweeps.scan(b.id, next)
 	}
 	if need > 0 && from > 1 {
 		need = moveMost // what was passed over comes first
