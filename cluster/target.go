@@ -16,8 +16,8 @@ func To(id string) One { return routing.To(id) }
 
 // Any is any one node that handles the kind; with selectors, one that all of
 // them choose. The sender of a durable message then picks the node, in turn, and
-// the message waits in that node's mailbox: where the node is lost, until it
-// comes back.
+// the message is that node's mail; where the node is lost or leaves before it has
+// handled it, it goes to another one that the selectors choose.
 func Any(where ...Selector) One { return routing.Any(where...) }
 
 // All is every node that handles the kind, the sender included if it does; with

@@ -106,7 +106,7 @@ func (r *Router) move(ctx context.Context, b mailbox, most int) (settled int, er
 		}
 		defer r.dropMoverConsumer(b)
 	} else if b.id != "" && b.standing != Present {
-		if err := r.releaseGone(b); err != nil {
+		if back, err := r.releaseGone(b); back || err != nil {
 			return 0, err
 		}
 	}
@@ -114,7 +114,9 @@ func (r *Router) move(ctx context.Context, b mailbox, most int) (settled int, er
 	if err := flush(ctx, r.nc); err != nil {
 		return 0, err
 	}
-	for most = min(most, moveMost); most > 0 && ctx.Err() == nil; {
+	// Once the node is back, each message that is taken and given back would cost
+	// it an attempt.
+	for most = min(most, moveMost); most > 0 && ctx.Err() == nil && r.stands(b); {
 		var batch []letterbox
 		if batch, err = m.pull(ctx, min(most, moveBatch)); len(batch) == 0 {
 			break
@@ -125,9 +127,6 @@ func (r *Router) move(ctx context.Context, b mailbox, most int) (settled int, er
 			wg.Go(func() { m.settle(d) })
 		}
 		wg.Wait()
-		if _, now := r.standing(b.id); b.id != "" && now != b.standing {
-			break // it is back: each message that is taken and given back costs an attempt
-		}
 	}
 	if settled = int(m.moved.Load() + m.dead.Load()); settled > 0 {
 		r.log.Info("settled mail that nobody else would handle", "of", b.name(), "standing", b.standing.String(), "policy", b.peer.Mail,
@@ -191,23 +190,31 @@ func (r *Router) askHolders(subject string) (answers []heldAnswer, listening boo
 	}
 }
 
-// releaseGone hands back what the gone node had in hand of its mailbox.
-func (r *Router) releaseGone(b mailbox) error {
+// releaseGone hands back what the gone node had in hand of its mailbox, unless
+// the node is back.
+func (r *Router) releaseGone(b mailbox) (back bool, err error) {
 	s := source{r.cluster.WorkStream(), b.consumer, r.cluster.AllMail(b.id)}
-	info, err := r.pending(s)
-	if err != nil || info.NumAckPending == 0 {
-		return err
+	for range releaseTries {
+		info, err := r.pending(s)
+		if err != nil || info.NumAckPending == 0 {
+			return false, err
+		}
+		if !r.sleep(arrivalTime) {
+			return false, context.Cause(r.ctx)
+		}
+		// This mover listens by now, and has nothing yet.
+		held, sure := r.askMovers(b.id)
+		switch {
+		case r.isThere(b.id):
+			return true, nil
+		case sure:
+			r.handBackUnheld(s, info, held)
+			return false, nil
+		case !r.sleep(answerTime):
+			return false, context.Cause(r.ctx)
+		}
 	}
-	if !r.sleep(arrivalTime) {
-		return context.Cause(r.ctx)
-	}
-	// This mover listens by now, and has nothing yet.
-	held, sure := r.askMovers(b.id)
-	if !sure || r.isThere(b.id) {
-		return errors.New("somebody is at the mailbox")
-	}
-	r.handBackUnheld(s, info, held)
-	return nil
+	return false, errors.New("who moves the mail does not say what it has in hand")
 }
 
 // makeMoverConsumer makes the consumer for mail that no other brings. While it

@@ -26,7 +26,7 @@ const (
 	Up ChangeKind = iota + 1
 	// Left: the peer said goodbye, or is forgotten; mail to it is refused.
 	Left
-	// Lost: the peer is gone without a goodbye; mail to it is kept for its return.
+	// Lost: the peer is gone without a goodbye; mail to it goes by its policy.
 	Lost
 )
 

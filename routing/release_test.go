@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/catga/catga-go/internal/natstest"
 )
 
@@ -217,7 +219,14 @@ func TestMessageThatKillsProcessesIsDead(t *testing.T) {
 
 // childNode is what a child process does: see startChild.
 func childNode(url, id, what string) error {
-	nc, err := dialChild(url)
+	var opts []nats.Option
+	switch what {
+	case "move":
+		opts = append(opts, nats.SetCustomDialer(killerDialer{"+ACK"}))
+	case "bury":
+		opts = append(opts, nats.SetCustomDialer(killerDialer{"+TERM"}))
+	}
+	nc, err := dialChild(url, opts...)
 	if err != nil {
 		return err
 	}
@@ -226,13 +235,18 @@ func childNode(url, id, what string) error {
 		return err
 	}
 	n := make(chan struct{}, 100)
-	r.Handle("work", func(context.Context, *Msg[Raw]) (Raw, error) {
-		if what == "die" {
-			os.Exit(3)
-		}
-		n <- struct{}{}
-		select {} // until it is killed
-	}, HandleOptions{})
+	if what != "move" {
+		r.Handle("work", func(context.Context, *Msg[Raw]) (Raw, error) {
+			if what == "die" {
+				os.Exit(3)
+			}
+			if what == "bury" {
+				return Raw{}, Permanent(errors.New("no"))
+			}
+			n <- struct{}{}
+			select {} // until it is killed
+		}, HandleOptions{})
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := r.Prepare(ctx); err != nil {
@@ -240,6 +254,11 @@ func childNode(url, id, what string) error {
 	}
 	if err := r.Start(ctx, uint64(os.Getpid())); err != nil {
 		return err
+	}
+	if what == "move" {
+		fmt.Println("ready")
+		r.Update([]Change{up("a", 1, "work"), lost(withMail(up("gone", 77, "work"), "reroute"))})
+		return r.sweep(ctx, false) // it is killed in it
 	}
 	// It is not told of itself: it knows nobody else, and would hand back at once
 	// what those who are slow to answer hold.

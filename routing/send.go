@@ -39,12 +39,13 @@ type SendOptions struct {
 // ErrTooLarge, ErrNotJoined, ErrClosed, or what ended ctx; ErrUnknown, where the
 // server's word was not seen: repeating with the same id is safe; ErrDuplicate
 // for a caller's id that is stored already. Mail to a node that was lost is
-// stored: it waits for its return.
+// stored, and goes by the node's Mail policy: as a rule it waits for its return.
 //
 // Any with a selector is one of the members that handle the kind and that the
-// selector chooses, in turn; the message is mail to that node from then on, and
-// should the node be lost it waits for its return, as with To. Where no member
-// is chosen it is ErrNoMember. A selector of All and Others is judged by each
+// selector chooses, in turn; the message is mail to that node from then on.
+// Should the node be lost or leave, it goes to another one that the selector
+// chooses; where there is none it waits until the node is forgotten, and then is
+// a dead letter. Where no member is chosen it is ErrNoMember. A selector of All and Others is judged by each
 // receiver when the message reaches it, by the metadata that it has then.
 //
 // All and Others reach every node that handles the kind and whose fan-out

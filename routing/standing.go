@@ -49,3 +49,13 @@ func (r *Router) standing(id string) (Peer, Standing) {
 	}
 	return Peer{}, Forgotten
 }
+
+// stands reports whether the node of a mailbox still stands as it did when the
+// mailbox was looked at.
+func (r *Router) stands(b mailbox) bool {
+	if b.id == "" {
+		return true
+	}
+	_, now := r.standing(b.id)
+	return now == b.standing
+}

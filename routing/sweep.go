@@ -46,31 +46,9 @@ type sweeps struct {
 
 	mu     sync.Mutex
 	movers map[*mover]struct{}
-
 	// scanned is up to where mailboxes that keep their mail have been looked
 	// through in vain.
 	scanned map[string]uint64
-}
-
-// forget drops what was scanned of the mailboxes for which gone holds.
-func (s *sweeps) forget(gone func(id string) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	maps.DeleteFunc(s.scanned, func(id string, _ uint64) bool { return gone(id) })
-}
-
-// scannedTo is up to where the mailbox of id was looked through in vain.
-func (s *sweeps) scannedTo(id string) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.scanned[id]
-}
-
-// scan notes that the mailbox of id was looked through in vain up to next.
-func (s *sweeps) scan(id string, next uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.scanned[id] = next
 }
 
 func (s *sweeps) init() {
@@ -103,6 +81,32 @@ func (s *sweeps) atWork() []*mover {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Collect(maps.Keys(s.movers))
+}
+
+// scannedTo is from where to look through the mailbox of node id.
+func (s *sweeps) scannedTo(id string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.scanned[id]
+}
+
+// noteScan notes that it has been looked through in vain up to next; 0 is from
+// the beginning again.
+func (s *sweeps) noteScan(id string, next uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next == 0 {
+		delete(s.scanned, id)
+		return
+	}
+	s.scanned[id] = next
+}
+
+// onlyWith forgets the mailboxes that are empty.
+func (s *sweeps) onlyWith(mail map[string][]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.scanned, func(id string, _ uint64) bool { return mail[id] == nil })
 }
 
 // end begins no sweep any more. The returned channel is closed when what is in
@@ -210,7 +214,7 @@ func (r *Router) sweep(ctx context.Context, consumers bool) error {
 	if consumers {
 		errs = append(errs, r.sweepConsumers(ctx, kinds))
 	}
-	r.durable.sweeps.forget(func(id string) bool { return kinds[id] == nil })
+	r.durable.sweeps.onlyWith(kinds)
 	return errors.Join(errs...)
 }
 
@@ -243,7 +247,7 @@ func (r *Router) sweepMail(ctx context.Context, id string, kinds []string) error
 	}
 	if b.standing == Present {
 		kinds = slices.DeleteFunc(kinds, b.peer.handles)
-		r.durable.sweeps.forget(func(of string) bool { return of == id })
+		r.durable.sweeps.noteScan(id, 0)
 	}
 	if len(kinds) == 0 {
 		return nil
@@ -313,7 +317,7 @@ func (r *Router) sweepWork(ctx context.Context, kind string) (err error) {
 
 // settleAll settles a mailbox until nothing but what waits is left in it.
 func (r *Router) settleAll(ctx context.Context, b mailbox) error {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && r.stands(b) {
 		need := moveMost
 		if !b.settlesAll() {
 			var err error
@@ -362,7 +366,7 @@ func (r *Router) scan(ctx context.Context, b mailbox) (need int, err error) {
 		return ctx.Err() == nil
 	})
 	if err == nil && b.keeps() && !b.made && need == 0 && !waiting {
-		r.durable.sweeps.scan(b.id, next)
+		r.durable.sweeps.noteScan(b.id, next)
 	}
 	if need > 0 && from > 1 {
 		need = moveMost // what was passed over comes first
