@@ -134,6 +134,7 @@ func (t *tripwire) arm(ctx context.Context, l life) {
 	t.name.Store(&name)
 	t.number.Store(t.n)
 	if t.n > 1 {
+		t.s.log.Info("tripwire armed again", "node", l.id, "tripwire", name)
 		// Whoever wonders about this node looks for its newest tripwire, and its
 		// watchers hear of that one only.
 		t.s.tellTripwire(ctx, l)
