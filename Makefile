@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help test race lint fmt fix fuzz examples hosts ci tools cover
 
-FUZZTIME ?= 30s
+FUZZTIME ?= 50000x
 GOFILES = $(shell git ls-files -co --exclude-standard -- '*.go' ':!:*/testdata/*')
 # Modules with code of our own; tools has none.
 MODULES = . $(filter-out tools,$(patsubst %/go.mod,%,$(wildcard */go.mod)))
@@ -25,7 +25,7 @@ fmt: tools ## format all Go files
 fix: ## modernise the code (go fix) in place
 	for m in $(MODULES); do (cd $$m && go fix ./...) || exit 1; done
 
-fuzz: ## each fuzz target for FUZZTIME (30s)
+fuzz: ## each fuzz target for FUZZTIME (50000x)
 	go test -list '^Fuzz' ./... | awk '/^Fuzz/ { n[++i] = $$1 } /^ok/ { while (i) print $$2, n[i--] }' | \
 	while read -r pkg target; do go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done
 
