@@ -118,6 +118,18 @@ func TestNoMachinePaths(t *testing.T) {
 	}
 }
 
+// conflict is what a merge leaves where it did not know what to do.
+var conflict = regexp.MustCompile(`(?m)^(<{7}|={7}|>{7})( .*)?$`)
+
+// TestNoConflictMarkers: no merge was left half-way.
+func TestNoConflictMarkers(t *testing.T) {
+	for _, name := range paths() {
+		if m := conflict.FindString(read(t, name)); m != "" {
+			t.Errorf("%s: %q is left of a merge", name, m)
+		}
+	}
+}
+
 // TestDecisionsListDependencies: docs/decisions.md says of every direct
 // dependency why it is there, and of no other.
 func TestDecisionsListDependencies(t *testing.T) {
