@@ -32,7 +32,8 @@ const (
 	Updated = kvregistry.Updated
 	// Left: a member said goodbye.
 	Left = kvregistry.Left
-	// Lost: a member is gone without a goodbye; Member.Reason says how.
+	// Lost: a member is gone without a goodbye, or nobody can tell any more
+	// whether it said one; Member.Reason says how.
 	Lost = kvregistry.Lost
 	// Evicted: this node finds that the others took it for dead; it comes back
 	// by itself as a new incarnation.
@@ -53,6 +54,7 @@ const (
 	ReasonCrashed  = kvregistry.ReasonCrashed
 	ReasonHung     = kvregistry.ReasonHung
 	ReasonReplaced = kvregistry.ReasonReplaced
+	ReasonUnknown  = kvregistry.ReasonUnknown
 )
 
 // The mail policies.

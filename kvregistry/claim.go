@@ -49,6 +49,9 @@ type presence struct {
 	// Owned by the goroutine.
 	rec      record
 	revision uint64
+	// past is what ended the life before this one, in the same process; the zero
+	// record in its first life.
+	past record
 }
 
 func newPresence(s *session) *presence {
@@ -183,10 +186,11 @@ func (p *presence) claim(ctx context.Context) error {
 			p.answers.stop()
 			return fmt.Errorf("kvregistry: %w", err)
 		}
-		rec.Before = nil
-		if held.rec.Incarnation != 0 {
-			rec.Before = held.rec.ending(rec.Started)
+		last := held.rec
+		if last.Incarnation < p.past.Incarnation {
+			last = p.past // the store has lost it
 		}
+		rec = rec.following(last)
 		revision, err := p.s.store.put(ctx, rec, held.revision, 0)
 		if err == nil {
 			rec.Incarnation = revision
@@ -394,10 +398,15 @@ func (p *presence) reconcile(ctx context.Context) {
 // rejoin comes back as a new incarnation. It gives up only when a live process
 // has the name.
 func (p *presence) rejoin(ctx context.Context, found record) {
-	old := p.rec.ended(found.Reason, found.By, time.Time{}).member(p.revision)
+	end := p.rec.ended(found.Reason, found.By, time.Time{})
 	if found.Incarnation != p.rec.Incarnation {
-		old.Reason, old.By = ReasonReplaced, found.ID
+		end = p.rec.endedBy(found)
+		if end.Reason == ReasonUnknown {
+			end.Reason, end.By = ReasonReplaced, found.ID
+		}
 	}
+	old := end.member(p.revision)
+	p.past = found
 	p.evicted.Store(true)
 	p.s.log.Warn("evicted, rejoining", "node", old.ID, "incarnation", old.Incarnation, "reason", string(old.Reason), "by", old.By)
 	p.trip.disarm()

@@ -13,7 +13,8 @@ const (
 	Updated
 	// Left says that the member said goodbye. Member.Reason is ReasonLeft or ReasonClosed.
 	Left
-	// Lost says that the member is gone without a goodbye. Member.Reason says why.
+	// Lost says that the member is gone without a goodbye, or that nobody can tell any
+	// more whether it said one. Member.Reason says why.
 	Lost
 	// Evicted says that this very node was declared gone, or its name was taken, while
 	// it was alive. It rejoins as a new incarnation if it can.

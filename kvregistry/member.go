@@ -31,6 +31,9 @@ const (
 	ReasonHung Reason = "hung"
 	// ReasonReplaced means that a new process has taken the name.
 	ReasonReplaced Reason = "replaced"
+	// ReasonUnknown means that this node was away when the member ended and that
+	// no record tells any more how: it may have left. Only an event has it.
+	ReasonUnknown Reason = "unknown"
 )
 
 // MailPolicy says what becomes of a node's mail when the node is gone. The
@@ -66,7 +69,8 @@ type Member struct {
 	State State
 	// Reason is why an offline member is offline.
 	Reason Reason
-	// By is the node that wrote an offline member's end; itself for a goodbye.
+	// By is the node that wrote an offline member's end; itself for a goodbye, empty
+	// for ReasonUnknown.
 	By string
 	// LastSeen is when an offline member was last known to be alive.
 	LastSeen time.Time

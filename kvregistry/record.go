@@ -47,22 +47,16 @@ type record struct {
 	// ForgetSeconds is how long its end stays visible, for whoever writes the end.
 	ForgetSeconds int64 `json:"forget_s,omitempty"`
 
-	// Before is how the life ended that this one follows: who did not see that
-	// end, because the claim has overwritten it, learns it here.
-	Before *ending `json:"before,omitempty"`
+	// Before is how the life ended that this one follows, and Earlier is how those
+	// before that one ended, newest first: who did not see an end, because a claim
+	// has overwritten it, learns it here.
+	Before  *ending  `json:"before,omitempty"`
+	Earlier []ending `json:"earlier,omitempty"`
 
 	// Only when State is Offline.
 	Reason Reason    `json:"reason,omitempty"`
 	By     string    `json:"by,omitempty"`
 	Seen   time.Time `json:"seen,omitzero"`
-}
-
-// ending is the end of an incarnation.
-type ending struct {
-	Incarnation uint64    `json:"inc"`
-	Reason      Reason    `json:"reason"`
-	By          string    `json:"by,omitempty"`
-	Seen        time.Time `json:"seen,omitzero"`
 }
 
 // decodeRecord reads the record of node id that was stored at revision. What
@@ -100,6 +94,7 @@ func decodeRecord(id string, revision uint64, data []byte) (record, error) {
 	if rec.Incarnation == 0 {
 		rec.Incarnation = revision
 	}
+	rec.Earlier = rec.Earlier[:min(len(rec.Earlier), maxEarlier)]
 	return rec, nil
 }
 
@@ -128,29 +123,6 @@ func (rec record) forget() time.Duration {
 	}
 	s := min(rec.ForgetSeconds, int64(maxForget/time.Second))
 	return max(time.Duration(s)*time.Second, minForget)
-}
-
-// ended returns the record as it is written at the end of its incarnation.
-func (rec record) ended(reason Reason, by string, seen time.Time) record {
-	rec.State, rec.Reason, rec.By, rec.Seen = Offline, reason, by, seen.UTC()
-	return rec
-}
-
-// endedBy returns the record at its end as the record of the next life tells it.
-func (rec record) endedBy(next record) record {
-	if b := next.Before; b != nil && b.Incarnation == rec.Incarnation {
-		return rec.ended(b.Reason, b.By, b.Seen)
-	}
-	return rec.ended(ReasonReplaced, next.ID, next.Started)
-}
-
-// ending is how the life of this record ended, for the record of the next life,
-// which is claimed over it at that time.
-func (rec record) ending(now time.Time) *ending {
-	if rec.State != Offline {
-		return &ending{Incarnation: rec.Incarnation, Reason: ReasonReplaced, By: rec.ID, Seen: now}
-	}
-	return &ending{Incarnation: rec.Incarnation, Reason: rec.Reason, By: rec.By, Seen: rec.Seen}
 }
 
 // member returns the record as users see it.

@@ -286,43 +286,6 @@ func TestEvictedNodeRejoins(t *testing.T) {
 	natstest.Eventually(t, "b is ready and armed", func() bool { s := b.Status(); return s.Ready && s.Armed && !s.Evicted })
 }
 
-// Somebody who was away while a node left and came back is told that it left,
-// although the record that said so is gone by then.
-func TestGoodbyeThatWasMissedIsToldAsSuch(t *testing.T) {
-	mem := natstest.Memory(t)
-	a := join(t, mem.Dial(t), Config{Node: "a"})
-	b := join(t, mem.Dial(t), Config{Node: "b"})
-	waitFor(t, a, "a", "b")
-	old := b.Self().Incarnation
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	events := watch(ctx, a)
-	for range 3 {
-		<-events
-	}
-	// The loop of a stands still, and the feed's messages are gone.
-	release := make(chan struct{})
-	a.session.post(func() { <-release })
-	a.session.subs.mu.Lock()
-	feed := a.session.subs.live[0]
-	a.session.subs.mu.Unlock()
-	if err := feed.Unsubscribe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Leave(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	again := join(t, mem.Dial(t), Config{Node: "b"})
-	close(release)
-	a.session.post(func() { a.session.resync(false) })
-	if m := nextIs(t, events, Left, "b"); m.Incarnation != old || m.Reason != ReasonLeft || m.By != "b" {
-		t.Errorf("left %+v", m)
-	}
-	if m := nextIs(t, events, Joined, "b"); m.Incarnation != again.Self().Incarnation {
-		t.Errorf("joined %+v", m)
-	}
-}
-
 // watch passes the events of a watch on.
 func watch(ctx context.Context, r *Registry) <-chan Event {
 	events := make(chan Event, 256)

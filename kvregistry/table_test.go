@@ -27,8 +27,16 @@ func put(t testing.TB, id string, revision, incarnation uint64, state State, edi
 
 func because(r Reason) func(*record) { return func(rec *record) { rec.Reason, rec.By = r, "w" } }
 
+// after has a record tell of a life that ended before those it tells of already.
 func after(incarnation uint64, r Reason) func(*record) {
-	return func(rec *record) { rec.Before = &ending{Incarnation: incarnation, Reason: r, By: "w"} }
+	return func(rec *record) {
+		end := ending{Incarnation: incarnation, Reason: r, By: "w"}
+		if rec.Before == nil {
+			rec.Before = &end
+			return
+		}
+		rec.Earlier = append(rec.Earlier, end)
+	}
 }
 
 func meta(v string) func(*record) {
@@ -64,11 +72,14 @@ func TestTableTransitions(t *testing.T) {
 		{"close", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 1, Offline, because(ReasonClosed))}, []string{"Joined a.1", "Left a.1 closed"}, nil, []string{"a"}},
 		{"crash", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 1, Offline, because(ReasonCrashed))}, []string{"Joined a.1", "Lost a.1 crashed"}, nil, []string{"a"}},
 		{"one end only", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 1, Offline, because(ReasonCrashed)), put(t, "a", 3, 1, Offline, because(ReasonLeft))}, []string{"Joined a.1", "Lost a.1 crashed"}, nil, []string{"a"}},
-		{"takeover", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 0, Online)}, []string{"Joined a.1", "Lost a.1 replaced", "Joined a.2"}, []string{"a"}, nil},
-		{"takeover that has ended already", []change{put(t, "a", 1, 0, Online), put(t, "a", 3, 2, Offline, because(ReasonLeft))}, []string{"Joined a.1", "Lost a.1 replaced"}, nil, []string{"a"}},
+		{"takeover", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 0, Online, after(1, ReasonReplaced))}, []string{"Joined a.1", "Lost a.1 replaced", "Joined a.2"}, []string{"a"}, nil},
+		{"takeover that has ended already", []change{put(t, "a", 1, 0, Online), put(t, "a", 3, 2, Offline, because(ReasonLeft), after(1, ReasonReplaced))}, []string{"Joined a.1", "Lost a.1 replaced"}, nil, []string{"a"}},
+		{"a later life that tells nothing", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 0, Online)}, []string{"Joined a.1", "Lost a.1 unknown", "Joined a.2"}, []string{"a"}, nil},
 		{"takeover after a leave that was not seen", []change{put(t, "a", 1, 0, Online), put(t, "a", 3, 0, Online, after(1, ReasonLeft))}, []string{"Joined a.1", "Left a.1 left", "Joined a.3"}, []string{"a"}, nil},
 		{"takeover after a hang that was not seen", []change{put(t, "a", 1, 0, Online), put(t, "a", 3, 0, Online, after(1, ReasonHung))}, []string{"Joined a.1", "Lost a.1 hung", "Joined a.3"}, []string{"a"}, nil},
-		{"takeover after two lives, one of them not seen", []change{put(t, "a", 1, 0, Online), put(t, "a", 5, 0, Online, after(3, ReasonLeft))}, []string{"Joined a.1", "Lost a.1 replaced", "Joined a.5"}, []string{"a"}, nil},
+		{"two ends that were not seen", []change{put(t, "a", 1, 0, Online), put(t, "a", 5, 0, Online, after(3, ReasonCrashed), after(1, ReasonLeft))}, []string{"Joined a.1", "Left a.1 left", "Joined a.5"}, []string{"a"}, nil},
+		{"three ends that were not seen", []change{put(t, "a", 1, 0, Online), put(t, "a", 8, 7, Offline, because(ReasonCrashed), after(5, ReasonReplaced), after(3, ReasonLeft), after(1, ReasonClosed))}, []string{"Joined a.1", "Left a.1 closed"}, nil, []string{"a"}},
+		{"an end that no record tells of any more", []change{put(t, "a", 1, 0, Online), put(t, "a", 9, 0, Online, after(7, ReasonLeft), after(5, ReasonLeft))}, []string{"Joined a.1", "Lost a.1 unknown", "Joined a.9"}, []string{"a"}, nil},
 		{"back after a leave", []change{put(t, "a", 1, 0, Online), put(t, "a", 2, 1, Offline, because(ReasonLeft)), put(t, "a", 3, 0, Online)}, []string{"Joined a.1", "Left a.1 left", "Joined a.3"}, []string{"a"}, nil},
 		{"an end that was there before", []change{put(t, "a", 7, 3, Offline, because(ReasonLeft))}, []string{}, nil, []string{"a"}},
 		{"forgotten", []change{put(t, "a", 7, 3, Offline, because(ReasonLeft)), marker("a", 8)}, []string{}, nil, nil},
