@@ -382,11 +382,15 @@ func (p *presence) reconcile(ctx context.Context) {
 			p.rejoin(ctx, rec)
 			return
 		}
-		// Deleted, overwritten with rubbish, or lost with the store.
 		revision, err := p.s.store.put(ctx, p.rec, c.revision, 0)
 		switch {
 		case err == nil:
-			p.s.log.Warn("own record was gone from the store, written again", "node", p.rec.ID, "incarnation", p.rec.Incarnation)
+			log := p.s.log.With("node", p.rec.ID, "incarnation", p.rec.Incarnation)
+			if ok && !c.gone {
+				log.Warn("own record was overwritten in the store, written again", "overwritten_at", c.revision)
+			} else {
+				log.Warn("own record was gone from the store, written again")
+			}
 			p.keep(p.rec, revision)
 			return
 		case !errors.Is(err, errConflict):

@@ -2,7 +2,6 @@ package kvregistry
 
 import (
 	"context"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -93,10 +92,7 @@ func away(t testing.TB, r *Registry) (events <-chan Event, back func()) {
 // buryByHand writes a verdict on r that is wrong.
 func buryByHand(t testing.TB, r *Registry, reason Reason) {
 	t.Helper()
-	st, err := newStore(r.nc, r.session.cfg.Cluster, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := r.session.store
 	c, _, err := st.last(t.Context(), r.ID())
 	if err != nil {
 		t.Fatal(err)

@@ -1,13 +1,10 @@
 package kvregistry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,47 +14,6 @@ import (
 
 	"github.com/catga/catga-go/internal/natstest"
 )
-
-// journal keeps what a registry logs.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
-
-func (j *journal) log() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
-
-// tells waits until the log has a warning with that text.
-func (j *journal) tells(t testing.TB, text string) {
-	t.Helper()
-	natstest.Eventually(t, "the log tells: "+text, func() bool {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		return slices.ContainsFunc(strings.Split(j.buf.String(), "\n"), func(line string) bool {
-			return strings.Contains(line, "level=WARN") && strings.Contains(line, text)
-		})
-	})
-}
-
-// logged is join with a log that the test reads.
-func logged(t testing.TB, nc *nats.Conn, node string) (*Registry, *journal) {
-	t.Helper()
-	j := &journal{}
-	r, err := New(nc, Config{Cluster: "test", Node: node, Log: j.log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Close() })
-	if err := r.Join(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	return r, j
-}
 
 // unharmed watches r from now on; what it returns checks that nobody's life
 // ended or began meanwhile: the next news is that of a change of a's metadata.
@@ -82,51 +38,6 @@ func unharmed(t testing.TB, r, a *Registry) (check func()) {
 			t.Errorf("incarnation %d, was %d", m.Incarnation, incarnation)
 		}
 	}
-}
-
-func TestDeletedBucketsAreMadeAgainAndTheLogSaysSo(t *testing.T) {
-	mem := natstest.Memory(t)
-	a, journal := logged(t, mem.Dial(t), "a")
-	b := join(t, mem.Dial(t), Config{Node: "b"})
-	waitFor(t, b, "a", "b")
-	check := unharmed(t, b, a)
-	st := a.session.store
-	for _, stream := range []string{st.cluster.BeatStream(), st.cluster.RecordStream()} {
-		if err := st.js.DeleteStream(t.Context(), stream); err != nil {
-			t.Fatal(err)
-		}
-	}
-	journal.tells(t, "own record was gone from the store")
-	natstest.Eventually(t, "a is armed again", func() bool { return a.Check(t.Context()) == nil && a.Status().Armed })
-	waitFor(t, a, "a", "b")
-	check()
-}
-
-// Somebody deletes the consumer that would tell of a's crash.
-func TestTripwireDeletedByHandIsArmedAgain(t *testing.T) {
-	natstest.Bubble(t, func(t *testing.T) {
-		mem := natstest.Memory(t)
-		a := join(t, mem.Dial(t), Config{Node: "a"})
-		b := join(t, mem.Dial(t), Config{Node: "b"})
-		waitFor(t, b, "a", "b")
-		incarnation := a.Self().Incarnation
-		st := a.session.store
-		name := a.session.own.trip.armed()
-		if err := st.js.DeleteConsumer(t.Context(), st.cluster.RecordStream(), name); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		again := a.session.own.trip.armed()
-		if again == "" || again == name {
-			t.Fatalf("the tripwire is %q after a minute, was %q", again, name)
-		}
-		if _, err := st.js.PushConsumer(t.Context(), st.cluster.RecordStream(), again); err != nil {
-			t.Errorf("the new tripwire: %v", err)
-		}
-		if m, _ := b.View().Member("a"); m.Incarnation != incarnation || m.State != Online {
-			t.Errorf("b sees a as %+v", m)
-		}
-	})
 }
 
 // valve is a server in this process that can be cut off.

@@ -27,7 +27,9 @@ func join(t testing.TB, nc *nats.Conn, cfg Config) *Registry {
 	if cfg.Cluster == "" {
 		cfg.Cluster = "test"
 	}
-	cfg.Log = testLog(cfg.Node)
+	if cfg.Log == nil {
+		cfg.Log = testLog(cfg.Node)
+	}
 	r, err := New(nc, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -257,22 +259,7 @@ func TestEvictedNodeRejoins(t *testing.T) {
 	for range 3 {
 		<-events
 	}
-	// A verdict that is wrong, by hand.
-	st, err := newStore(nc, "test", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, _, err := st.last(t.Context(), "b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec, err := decodeRecord("b", c.revision, c.data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := st.put(t.Context(), rec.ended(ReasonHung, "a", time.Now()), c.revision, time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	buryByHand(t, b, ReasonHung)
 	if m := nextIs(t, events, Lost, "b"); m.Incarnation != old || m.Reason != ReasonHung {
 		t.Fatalf("lost %+v", m)
 	}

@@ -1,6 +1,7 @@
-// Package natscli tests a cluster with the nats command, as operators use it.
-// It is a module of its own, so that the command is in no user's module graph,
-// and not in the workspace: run it with GOWORK=off.
+// Package natscli tests a cluster with the nats command, as operators use it,
+// and with a nats-server that is too old. It is a module of its own, so that the
+// command is in no user's module graph, and not in the workspace: run it with
+// GOWORK=off.
 package natscli
 
 import (

@@ -82,7 +82,11 @@ type Option func(*options)
 type options struct {
 	args   []string
 	config string
+	bin    string
 }
+
+// Program runs the nats-server at that path instead of the one of the module graph.
+func Program(path string) Option { return func(o *options) { o.bin = path } }
 
 // Args adds command-line arguments of nats-server.
 func Args(args ...string) Option { return func(o *options) { o.args = append(o.args, args...) } }
@@ -105,8 +109,11 @@ func newServer(t testing.TB, name string, opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(&o)
 	}
+	if o.bin == "" {
+		o.bin = Binary(t)
+	}
 	ports := freePorts(t, 2)
-	s := &Server{name: name, dir: t.TempDir(), bin: Binary(t), port: ports[0], mon: ports[1]}
+	s := &Server{name: name, dir: t.TempDir(), bin: o.bin, port: ports[0], mon: ports[1]}
 	s.args = append([]string{
 		"-js", "-sd", filepath.Join(s.dir, "store"), "-n", name, "-a", "127.0.0.1",
 		"-p", fmt.Sprint(s.port), "-m", fmt.Sprint(s.mon),
