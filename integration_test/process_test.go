@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,10 +29,11 @@ type nodeSpec struct {
 
 // said is one line that a node process prints.
 type said struct {
-	Event   string // joined, begun, done, error
+	Event   string // joined, begun, done, left, error
 	Kind    string
 	Text    string
 	Attempt int
+	At      int64 // when it is said, ns since 1970
 }
 
 // The messages of the scenarios. What handlers do with them is in handlers.
@@ -64,25 +67,25 @@ func (refuse) Returns(echoed) {}
 var handlers = map[string]func(n *cluster.Node, say func(said)){
 	note{}.Kind(): func(n *cluster.Node, say func(said)) {
 		cluster.Handle(n, func(_ context.Context, m *cluster.Msg[note]) error {
-			say(said{"done", "test.note", m.Body.Text, m.Attempt})
+			say(said{Event: "done", Kind: "test.note", Text: m.Body.Text, Attempt: m.Attempt})
 			return nil
 		})
 	},
 	slow{}.Kind(): func(n *cluster.Node, say func(said)) {
 		cluster.Handle(n, func(ctx context.Context, m *cluster.Msg[slow]) error {
-			say(said{"begun", "test.slow", m.Body.Text, m.Attempt})
+			say(said{Event: "begun", Kind: "test.slow", Text: m.Body.Text, Attempt: m.Attempt})
 			select {
 			case <-time.After(time.Duration(m.Body.MS) * time.Millisecond):
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			say(said{"done", "test.slow", m.Body.Text, m.Attempt})
+			say(said{Event: "done", Kind: "test.slow", Text: m.Body.Text, Attempt: m.Attempt})
 			return nil
 		})
 	},
 	poison{}.Kind(): func(n *cluster.Node, say func(said)) {
 		cluster.Handle(n, func(_ context.Context, m *cluster.Msg[poison]) error {
-			say(said{"begun", "test.poison", "", m.Attempt})
+			say(said{Event: "begun", Kind: "test.poison", Attempt: m.Attempt})
 			p, _ := os.FindProcess(os.Getpid())
 			_ = p.Kill()
 			select {}
@@ -90,21 +93,23 @@ var handlers = map[string]func(n *cluster.Node, say func(said)){
 	},
 	echo{}.Kind(): func(n *cluster.Node, say func(said)) {
 		cluster.HandleCall(n, func(_ context.Context, m *cluster.Msg[echo]) (echoed, error) {
-			say(said{"done", "test.echo", m.Body.Text, m.Attempt})
+			say(said{Event: "done", Kind: "test.echo", Text: m.Body.Text, Attempt: m.Attempt})
 			return echoed{n.ID(), m.Body.Text}, nil
 		})
 	},
 	hang{}.Kind(): func(n *cluster.Node, say func(said)) {
 		cluster.HandleCall(n, func(ctx context.Context, m *cluster.Msg[hang]) (echoed, error) {
-			say(said{"begun", "test.hang", "", m.Attempt})
+			say(said{Event: "begun", Kind: "test.hang", Attempt: m.Attempt})
 			<-ctx.Done()
 			return echoed{}, context.Cause(ctx)
 		})
 	},
+	step{}.Kind(): handleSteps,
+	ask{}.Kind():  answerAsks,
 }
 
 // nodeMain is the main of a node process: it joins, says so, and stays until a
-// line on its standard input says "leave", or the input ends.
+// line on its standard input says "leave" or SIGTERM comes, or the input ends.
 func nodeMain(spec string) int {
 	var s nodeSpec
 	var mu sync.Mutex
@@ -112,6 +117,7 @@ func nodeMain(spec string) int {
 	say := func(line said) {
 		mu.Lock()
 		defer mu.Unlock()
+		line.At = time.Now().UnixNano()
 		_ = out.Encode(line)
 	}
 	err := func() error {
@@ -137,13 +143,33 @@ func nodeMain(spec string) int {
 			return err
 		}
 		say(said{Event: "joined"})
-		in := bufio.NewScanner(os.Stdin)
-		for in.Scan() {
-			if in.Text() == "leave" {
-				return n.Leave(context.Background())
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		lines := make(chan string)
+		go func() { // ends with the process
+			defer close(lines)
+			in := bufio.NewScanner(os.Stdin)
+			for in.Scan() {
+				lines <- in.Text()
 			}
+		}()
+		for {
+			select {
+			case <-term:
+			case line, ok := <-lines:
+				if !ok {
+					return nil
+				}
+				if line != "leave" {
+					continue
+				}
+			}
+			if err := n.Leave(context.Background()); err != nil {
+				return err
+			}
+			say(said{Event: "left"})
+			return nil
 		}
-		return in.Err()
 	}()
 	if err != nil {
 		say(said{Event: "error", Text: err.Error()})

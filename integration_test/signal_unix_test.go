@@ -14,3 +14,11 @@ func (p *process) pause(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// terminate asks the process to end, as who stops a service does.
+func (p *process) terminate(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+}

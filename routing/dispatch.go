@@ -26,6 +26,11 @@ const (
 	callBuffer = 32768
 	// closeWait is how long Close waits for handlers whose ctx has ended.
 	closeWait = time.Second
+	// newsQuiet is how long no call must have begun before a node that drains
+	// stops to listen: by then its callers have heard that it leaves.
+	newsQuiet = 100 * time.Millisecond
+	// newsLimit bounds the wait for that: programs without a view never hear of it.
+	newsLimit = time.Second
 )
 
 // subscribeCalls opens the subjects of every kind and waits until the server
@@ -108,8 +113,9 @@ func (c *calls) retire(in *replies) {
 	c.retired = kept
 }
 
-// drainCalls takes no new requests, answers those that have arrived, and
-// returns when the answers are with the server.
+// drainCalls answers until callers have heard that the node leaves, takes no new
+// requests then, answers those that have arrived, and returns when the answers
+// are with the server.
 func (r *Router) drainCalls(ctx context.Context) error {
 	r.calls.mu.Lock()
 	d := r.calls.dispatcher
@@ -227,6 +233,7 @@ func (d *dispatcher) start() {
 func (d *dispatcher) drain(ctx context.Context) error {
 	var errs []error
 	d.drainOnce.Do(func() {
+		d.awaitNews(ctx)
 		for sub := range d.subs {
 			if err := sub.Drain(); err != nil {
 				errs = append(errs, err)
@@ -247,6 +254,37 @@ func (d *dispatcher) drain(ctx context.Context) error {
 	}
 	// The answers are still on their way.
 	return errors.Join(append(errs, flush(ctx, d.r.nc))...)
+}
+
+// awaitNews goes on answering while calls come. In a cluster of servers a request
+// is lost that meets, on its way, the news that nobody listens any more: the
+// server of its sender passed it on, and that of this node drops it without a
+// word. So nobody may be sending when the subscriptions end.
+func (d *dispatcher) awaitNews(ctx context.Context) {
+	ticker := time.NewTicker(newsQuiet)
+	defer ticker.Stop()
+	for end, seen := time.Now().Add(newsLimit), d.begun(); time.Now().Before(end); {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		case <-d.closing:
+			return
+		}
+		now := d.begun()
+		if now == seen {
+			return
+		}
+		seen = now
+	}
+}
+
+// begun counts the calls that have begun.
+func (d *dispatcher) begun() (n uint64) {
+	for _, k := range d.r.kinds {
+		n += k.tally.calls.begun.Load()
+	}
+	return n
 }
 
 // close is the hard stop; the ctx of the handlers has ended.
