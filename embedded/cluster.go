@@ -141,54 +141,59 @@ func (s settings) hidden() bool {
 	})
 }
 
-// routes returns where the other servers are. Their number decides how many
-// servers a new cluster has, so that two halves that do not see each other
-// never become two clusters: a name is replaced by what it resolves to. A
-// directory that belongs to a cluster already needs only the name.
+// routes returns where the other servers are. A name is replaced by what it
+// resolves to. The number of routes decides how many servers a new cluster has,
+// so that two halves that do not see each other never become two clusters. A
+// server of a cluster that is there already waits for as many others as it takes
+// to go on, because nats-server ends its attempts at a name with the first
+// connection, and with a name that is its own only: five servers that start
+// again could stay two and three.
 func (s settings) routes(ctx context.Context) ([]string, error) {
 	c := s.Cluster
-	if len(c.Peers) > 1 || s.hasMeta() {
+	if len(c.Peers) > 1 {
 		return c.Peers, nil
 	}
+	known := s.hasMeta()
 	host, port, _ := net.SplitHostPort(c.Peers[0])
 	for {
 		found, err := net.DefaultResolver.LookupHost(ctx, host)
-		if err == nil && len(found) >= c.Servers {
-			return nameFirst(c.Peers[0], found, port), nil
-		}
 		if err == nil {
+			others := withoutOwn(found)
+			switch {
+			case known && len(others) >= c.Servers/2:
+				return nameFirst(c.Peers[0], others, port), nil
+			case !known && len(found) >= c.Servers:
+				if len(others) == len(found) {
+					others = others[1:] // one of them is this one
+				}
+				return nameFirst(c.Peers[0], others, port), nil
+			}
 			err = fmt.Errorf("%s resolves to %d addresses (%s), and there should be %d servers", host, len(found), strings.Join(found, ", "), c.Servers)
 		}
-		pause := time.NewTimer(resolveWait)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if wait(ctx, resolveWait) != nil {
 			return nil, notReady(ctx, err.Error()+": start them all; on Kubernetes set publishNotReadyAddresses")
 		}
 	}
 }
 
-// nameFirst returns the name and all addresses but one, that of this machine if
-// it is among them: the name is asked again at each attempt, so that servers
-// are found that have moved.
-func nameFirst(name string, found []string, port string) []string {
-	own := 0
+// withoutOwn returns the addresses that are not of this machine.
+func withoutOwn(found []string) []string {
 	local, _ := net.InterfaceAddrs()
-	for i, addr := range found {
+	return slices.DeleteFunc(slices.Clone(found), func(addr string) bool {
 		ip := net.ParseIP(addr)
-		if slices.ContainsFunc(local, func(a net.Addr) bool {
+		return slices.ContainsFunc(local, func(a net.Addr) bool {
 			n, ok := a.(*net.IPNet)
 			return ok && n.IP.Equal(ip)
-		}) {
-			own = i
-		}
-	}
+		})
+	})
+}
+
+// nameFirst returns the name and the addresses: the name is asked again at each
+// attempt, so that servers are found that have moved.
+func nameFirst(name string, addrs []string, port string) []string {
 	routes := []string{name}
-	for i, addr := range found {
-		if i != own {
-			routes = append(routes, net.JoinHostPort(addr, port))
-		}
+	for _, addr := range addrs {
+		routes = append(routes, net.JoinHostPort(addr, port))
 	}
 	return routes
 }

@@ -70,13 +70,19 @@ func urls(servers ...*Server) string {
 	return strings.Join(all, ",")
 }
 
-// replicated makes the stream S with three replicas.
-func replicated(t testing.TB, nc *nats.Conn) jetstream.JetStream {
+func jetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return js
+}
+
+// replicated makes the stream S with three replicas.
+func replicated(t testing.TB, nc *nats.Conn) jetstream.JetStream {
+	t.Helper()
+	js := jetStream(t, nc)
 	if _, err := js.CreateStream(within(t, 10*time.Second), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3}); err != nil {
 		t.Fatal(err)
 	}
@@ -187,15 +193,19 @@ func TestPeersOfAnotherCluster(t *testing.T) {
 }
 
 // startFails starts servers that do not find together, and returns their errors.
+// The first one gives up while the others are still there.
 func startFails(t *testing.T, cfgs []Config) []error {
 	t.Helper()
-	ctx := within(t, 4*time.Second)
 	errs := make([]error, len(cfgs))
 	var wg sync.WaitGroup
 	for i, cfg := range cfgs {
 		wg.Go(func() {
+			limit := 4 * time.Second
+			if i > 0 {
+				limit *= 2
+			}
 			var s *Server
-			if s, errs[i] = Start(ctx, cfg); errs[i] == nil {
+			if s, errs[i] = Start(within(t, limit), cfg); errs[i] == nil {
 				t.Errorf("server %d is ready", i+1)
 				_ = s.Close()
 			}

@@ -55,6 +55,9 @@ func (l *serverLog) Tracef(format string, args ...any)  { l.put(slog.LevelDebug,
 func (l *serverLog) Errorf(format string, args ...any) {
 	l.put(slog.LevelError, format, args)
 	text := fmt.Sprintf(format, args...)
+	if strings.HasSuffix(text, "handshake error: EOF") { // somebody looked whether the port is open, as missing does
+		return
+	}
 	if slices.ContainsFunc(peerTroubles, func(t string) bool { return strings.Contains(text, t) }) {
 		l.last.Store(&text)
 	}

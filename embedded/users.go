@@ -91,12 +91,25 @@ func (s settings) userOptions(o *server.Options) (l logins) {
 	l.system = newLogin("system")
 	o.Accounts, o.SystemAccount = []*server.Account{system}, system.Name
 	o.Users = append(o.Users, &server.User{Username: l.system.user, Password: l.system.password, Account: system})
-	if len(s.Users) == 0 && s.Token == "" {
+	if len(s.Users) > 0 || s.Token != "" {
+		refuseOthers(o)
+	} else {
 		anyone := newLogin("anyone")
 		o.Users = append(o.Users, &server.User{Username: anyone.user, Password: anyone.password})
 		o.NoAuthUser = anyone.user
 	}
 	return l
+}
+
+// refuseOthers makes the server refuse who shows no login. Where there is only
+// the system account beside the usual one, it would let him in: it makes a user
+// for him unless its configuration has a section on logins.
+func refuseOthers(o *server.Options) {
+	token := o.Authorization
+	if err := o.ProcessConfigString("authorization {}"); err != nil {
+		panic(err) // the text is a constant
+	}
+	o.Authorization = token
 }
 
 func (u User) permissions() *server.Permissions {
