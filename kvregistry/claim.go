@@ -64,7 +64,7 @@ func newPresence(s *session) *presence {
 		rec: record{
 			Version: wire.Version, ID: s.cfg.Node, Endpoint: s.cfg.Endpoint, Metadata: s.cfg.Metadata,
 			Kinds: s.cfg.Kinds, State: Online, Mail: s.cfg.Mail, Anonymous: s.cfg.Anonymous, Light: s.cfg.Light,
-			GraceMillis: graceOf(s.nc).Milliseconds(), ForgetSeconds: int64(s.cfg.Forget / time.Second),
+			ForgetSeconds: int64(s.cfg.Forget / time.Second),
 		},
 	}
 	p.trip = newTripwire(s)
@@ -151,6 +151,8 @@ func (p *presence) keep(rec record, revision uint64) {
 func (p *presence) claim(ctx context.Context) error {
 	rec := p.rec
 	rec.Incarnation, rec.Token, rec.Started = 0, rand.Text(), time.Now().UTC()
+	// By now the connection knows all servers.
+	rec.GraceMillis = graceOf(p.s.nc).Milliseconds()
 	prepared := false
 	for {
 		held, err := p.holder(ctx, rec.Token)

@@ -29,13 +29,28 @@ const (
 	armLimit = 2 * time.Second
 )
 
-// graceOf is how long a node with this connection may need to reconnect.
+// graceOf is how long a node with this connection may need to reconnect, also
+// when a server that stands still is tried before another one.
 func graceOf(nc *nats.Conn) time.Duration {
 	jitter := nc.Opts.ReconnectJitter
 	if nc.Opts.Secure || nc.Opts.TLSConfig != nil {
 		jitter = nc.Opts.ReconnectJitterTLS
 	}
-	return min(max(3*(nc.Opts.ReconnectWait+jitter), minGrace), maxGrace)
+	pause := nc.Opts.ReconnectWait + jitter
+	grace := 3 * pause
+	if nc.Opts.InProcessServer == nil && len(nc.Servers()) > 1 {
+		grace = max(grace, attemptLimit(nc)+2*pause)
+	}
+	return min(max(grace, minGrace), maxGrace)
+}
+
+// attemptLimit is how long one attempt to connect may take where there is
+// another server. The dialer of cluster.Dial says so; nats.go waits longer.
+func attemptLimit(nc *nats.Conn) time.Duration {
+	if d, ok := nc.Opts.CustomDialer.(interface{ AttemptLimit() time.Duration }); ok {
+		return d.AttemptLimit()
+	}
+	return nc.Opts.Timeout
 }
 
 // tripwire is an ephemeral push consumer that delivers nothing to this
@@ -114,7 +129,7 @@ func (t *tripwire) arm(ctx context.Context, l life) {
 			AckPolicy:         jetstream.AckNonePolicy,
 			MemoryStorage:     true,
 			Replicas:          1,
-			InactiveThreshold: graceOf(t.s.nc),
+			InactiveThreshold: t.s.own.rec.grace(),
 			IdleHeartbeat:     tripwireHeartbeat,
 		})
 		return err

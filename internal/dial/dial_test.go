@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +104,40 @@ func TestConnectSetsWhatALongLivedNodeNeeds(t *testing.T) {
 	if o.MaxReconnect != -1 || o.ReconnectWait != 50*time.Millisecond || o.ReconnectJitter != 50*time.Millisecond ||
 		o.ReconnectBufSize != -1 || !o.IgnoreAuthErrorAbort || o.Name == "" || o.PingInterval != 10*time.Second {
 		t.Errorf("options %+v", o)
+	}
+}
+
+// What NATS reports asynchronously is not printed.
+func TestNothingIsPrinted(t *testing.T) {
+	s := listen(t, server.Options{Users: []*server.User{{
+		Username: "u", Password: "p", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"secret"}}},
+	}}})
+	printed, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer printed.Close()
+	stderr := os.Stderr
+	os.Stderr = printed
+	defer func() { os.Stderr = stderr }()
+	closed := make(chan struct{})
+	nc, err := Connect(within(t, 10*time.Second), s.ClientURL(), nats.UserInfo("u", "p"), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Publish("secret", nil); err != nil {
+		t.Error(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Error(err)
+	}
+	if err := nc.LastError(); !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Errorf("the last error is %v", err)
+	}
+	nc.Close()
+	<-closed // what was reported before was handled before
+	if text, err := os.ReadFile(printed.Name()); err != nil || len(text) > 0 {
+		t.Errorf("printed %q, %v", text, err)
 	}
 }
 
@@ -331,6 +367,33 @@ func TestSecondServerOfTheList(t *testing.T) {
 		t.Fatal(err)
 	}
 	nc.Close()
+}
+
+// A connection that is dropped while the next server of the list takes
+// connections and says nothing is back soon; it tells for how long it waits.
+func TestSilentServerDoesNotHoldUpAReconnect(t *testing.T) {
+	s := listen(t, server.Options{})
+	proxy := natstest.NewProxy(t, s.ClientURL())
+	gate := make(chan struct{})
+	silent := stranger(t, func(net.Conn) { <-gate })
+	defer close(gate)
+	reconnected := make(chan struct{}, 1)
+	nc, err := Connect(within(t, 10*time.Second), proxy.URL()+","+silent, nats.DontRandomize(), nats.IgnoreDiscoveredServers(),
+		nats.ReconnectHandler(func(*nats.Conn) { reconnected <- struct{}{} }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	d, ok := nc.Opts.CustomDialer.(interface{ AttemptLimit() time.Duration })
+	if !ok || d.AttemptLimit() >= nc.Opts.Timeout/2 {
+		t.Fatalf("the dialer is %T", nc.Opts.CustomDialer)
+	}
+	begin := time.Now()
+	proxy.Drop()
+	<-reconnected
+	if took := time.Since(begin); took < d.AttemptLimit() || took >= nc.Opts.Timeout {
+		t.Errorf("connected again after %v", took)
+	}
 }
 
 func TestParseTarget(t *testing.T) {

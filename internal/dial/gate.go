@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/opening"
 )
 
 // gate stands between nats.go and the network while the first connection is
@@ -48,12 +50,14 @@ func newGate(ctx context.Context, o *nats.Options) *gate {
 		lookup, shuffle := !o.SkipHostLookup, !o.NoRandomize
 		// nats.go would look names up without a ctx.
 		o.SkipHostLookup = true
-		o.CustomDialer = dialFunc(func(network, addr string) (net.Conn, error) {
-			ctx := ctx
+		limits := &opening.Limits{}
+		o.CustomDialer = brisk{func(network, addr string) (net.Conn, error) {
+			ctx, begin := ctx, time.Now()
 			if g.isConnected() {
 				ctx = context.Background()
 			}
-			ctx, cancel := context.WithTimeout(ctx, timeout)
+			limit := limits.Of(addr, timeout)
+			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			addrs := []string{addr}
 			if lookup {
@@ -65,12 +69,12 @@ func newGate(ctx context.Context, o *nats.Options) *gate {
 					rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 				}
 			}
-			c, err := dialAny(ctx, d, timeout, network, addrs)
+			c, err := dialAny(ctx, d, limit, network, addrs)
 			if err != nil {
 				return nil, g.note(err)
 			}
-			return g.guard(c), nil
-		})
+			return g.guard(limits.Guard(c, begin, limit)), nil
+		}}
 	}
 	return g
 }
@@ -171,6 +175,13 @@ func dialAny(ctx context.Context, d net.Dialer, timeout time.Duration, network s
 type dialFunc func(network, addr string) (net.Conn, error)
 
 func (f dialFunc) Dial(network, addr string) (net.Conn, error) { return f(network, addr) }
+
+// brisk is a dialer that does not wait long for a server that stands still.
+type brisk struct{ dialFunc }
+
+// AttemptLimit tells how long a server that stands still holds up a client that
+// can go to another one.
+func (brisk) AttemptLimit() time.Duration { return opening.Shortest }
 
 // inProcess is the caller's in-process server behind a gate.
 type inProcess struct {

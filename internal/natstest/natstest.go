@@ -19,6 +19,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server/ats"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
+
+	"github.com/catga/catga-go/internal/opening"
 )
 
 // Main is the body of a TestMain: it runs the tests, then what after holds, and
@@ -104,6 +106,7 @@ func Dial(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 		nats.ReconnectWait(50 * time.Millisecond),
 		nats.ReconnectJitter(50*time.Millisecond, 50*time.Millisecond),
 		nats.ReconnectBufSize(-1),
+		nats.SetCustomDialer(&opening.Dialer{Timeout: nats.DefaultTimeout}),
 		nats.IgnoreAuthErrorAbort(),
 		nats.PermissionErrOnSubscribe(true),
 		// Tests provoke asynchronous errors; the stock handler prints them.
