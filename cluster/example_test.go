@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"time"
@@ -380,6 +382,23 @@ func ExampleNode_Check() {
 	n := d.join("n1", nil)
 	fmt.Println(n.Check(d.ctx))
 	// Output: <nil>
+}
+
+func ExampleNode_Health() {
+	d := newDemo()
+	defer d.end()
+	n := d.join("n1", nil)
+	mux := http.NewServeMux()
+	mux.Handle("/health/", http.StripPrefix("/health", n.Health()))
+	for _, path := range []string{"/health/live", "/health/ready", "/health/check"} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		fmt.Println(path, w.Code)
+	}
+	// Output:
+	// /health/live 200
+	// /health/ready 200
+	// /health/check 200
 }
 
 func ExampleHandle() {

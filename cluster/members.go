@@ -93,26 +93,3 @@ func (n *Node) joined() (*kvregistry.Registry, error) {
 	}
 	return nil, ErrNotJoined
 }
-
-// Status says how the node stands to its registry, from memory: whether it is
-// ready for work, and since when its view is stale. Ready stays true through an
-// outage of the store, so that an orchestrator does not restart every node then.
-func (n *Node) Status() Status {
-	if reg := n.registry.Load(); reg != nil {
-		return reg.Status()
-	}
-	return Status{}
-}
-
-// Check makes the round trip that Status does not make: the store can be
-// written, and has this node's record. It is for a person or a slow health
-// probe; an orchestrator's readiness is Status.
-//
-// Errors: ErrNotJoined, ErrClosed, ErrEvicted, or what the store said.
-func (n *Node) Check(ctx context.Context) error {
-	reg, err := n.joined()
-	if err != nil {
-		return err
-	}
-	return reg.Check(ctx)
-}

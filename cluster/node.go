@@ -37,6 +37,9 @@ type Node struct {
 
 	discovery *discovery // of a member; written before phaseJoined
 
+	// working is the incarnation as which the router was last started.
+	working atomic.Uint64
+
 	mu    sync.Mutex
 	phase phase
 	stop  context.CancelFunc // ends run
@@ -166,6 +169,7 @@ func (n *Node) start(ctx context.Context, reg *kvregistry.Registry, begun func()
 	begun()         // before Start, which returns when the server knows of all subscriptions
 	incarnation := reg.Self().Incarnation
 	err := n.router.Start(ctx, incarnation)
+	n.working.Store(incarnation)
 
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.mu.Lock()
@@ -224,6 +228,7 @@ func (n *Node) run(ctx context.Context, reg *kvregistry.Registry, incarnation ui
 			continue
 		}
 		incarnation = claimed
+		n.working.Store(incarnation)
 	}
 }
 

@@ -18,8 +18,6 @@ type (
 	Reason = kvregistry.Reason
 	// MailPolicy is what becomes of a node's mail when the node is gone.
 	MailPolicy = kvregistry.MailPolicy
-	// Status is how a node is connected to its registry.
-	Status = kvregistry.Status
 )
 
 // The kinds of Event.

@@ -37,6 +37,7 @@ type puller struct {
 	freed chan struct{}      // a slot came free
 	woken chan wake          // the link or the consumer was looked after
 	asks  chan chan []uint64 // what is in hand, in order with the arrivals
+	looks chan chan bool     // whether the loop is at work
 	stop  chan struct{}      // drain: no more orders
 	once  sync.Once
 	done  chan struct{} // the loop has ended
@@ -69,7 +70,7 @@ type puller struct {
 func (r *Router) newPuller(stream, consumer, prefix string, config func() jetstream.ConsumerConfig, kinds ...*kind) *puller {
 	p := &puller{
 		r: r, stream: stream, consumer: consumer, prefix: prefix, config: config, kinds: kinds,
-		freed: make(chan struct{}, 1), woken: make(chan wake, 1), asks: make(chan chan []uint64),
+		freed: make(chan struct{}, 1), woken: make(chan wake, 1), asks: make(chan chan []uint64), looks: make(chan chan bool),
 		stop: make(chan struct{}), done: make(chan struct{}),
 		orders: map[uint64]int{}, held: map[uint64]*delivery{}, retrying: map[uint64]time.Time{},
 		pause: newPause(),
@@ -122,6 +123,8 @@ func (p *puller) run(ctx context.Context) {
 			// What arrived before the question is in the answer.
 			p.drainArrived()
 			answer <- p.inHand()
+		case answer := <-p.looks:
+			answer <- p.works()
 		case <-timer.C:
 			timer.Reset(p.checkSilence())
 		}
