@@ -211,6 +211,33 @@ func TestDrainGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
+// A connection that breaks while its flush waits says that it is closed. It is not:
+// a node that leaves in that moment leaves in order.
+func TestFlushOutlastsADroppedConnection(t *testing.T) {
+	s := natstest.Start(t)
+	proxy := natstest.NewProxy(t, s.URL())
+	nc := natstest.Dial(t, proxy.URL())
+	proxy.Hold()
+	const n = 50
+	begun, done := make(chan struct{}, n), make(chan error, n)
+	for range n {
+		go func() {
+			begun <- struct{}{}
+			done <- flush(context.Background(), nc)
+		}()
+	}
+	for range n {
+		<-begun // most of them wait by now
+	}
+	proxy.Drop()
+	proxy.Release()
+	for range n {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // The leader of the stream dies: sends wait for the next one, and deliveries
 // go on.
 func TestElectionLosesNothing(t *testing.T) {

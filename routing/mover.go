@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/catga/catga-go/internal/wire"
 )
@@ -25,8 +26,10 @@ import (
 // server drops, and acks it; only a node that comes back in that moment handles
 // it beside whoever got the copy.
 //
-// What the gone node had in hand is handed back first, as with shared work. A
-// node that comes back asks movers what they hold, and leaves it to them.
+// What the gone node had in hand is handed back first, as with shared work. What
+// another mover has in hand would be handed back with it, so a mailbox has one
+// mover at a time: see lock. A node that comes back waits for its end before it
+// hands back what its earlier life had.
 
 const (
 	// moveBatch is how many messages a mover has in hand, and publishes side by
@@ -41,6 +44,11 @@ const (
 	// moveSilence is how long a mover waits for the server's word on an order that
 	// does not wait.
 	moveSilence = 5 * time.Second
+	// lockLife is how long a lock outlives its mover, where nobody takes it over. It
+	// is longer than a move takes: a sweep, and what is in hand at its end.
+	lockLife = sweepTime + sendTimeout + 15*time.Second
+	// lockFresh is how young a lock is whose mover may not listen yet.
+	lockFresh = 5 * time.Second
 	// moverConsumerLife is how long a consumer that was made for a move outlives
 	// its mover.
 	moverConsumerLife = 30 * time.Second
@@ -93,6 +101,14 @@ func (r *Router) move(ctx context.Context, b mailbox, most int) (settled int, er
 	case b.standing != Present && r.isThere(b.id):
 		return 0, nil // it is back, and this node has not heard of it yet
 	}
+	if b.id != "" {
+		locked, err := r.lock(ctx, b)
+		if !locked || err != nil {
+			r.durable.sweeps.ringLater()
+			return 0, err
+		}
+		defer r.unlock(b)
+	}
 	sub, err := r.nc.Subscribe(question, func(q *nats.Msg) { r.answerHeld(q, m.inHand()) })
 	if err != nil {
 		return 0, err
@@ -141,20 +157,47 @@ func (r *Router) isThere(id string) bool {
 	return len(answers) > 0
 }
 
-// askMovers asks those who move mail of node id what they have in hand. It is
-// not sure where there is somebody who does not answer.
-func (r *Router) askMovers(id string) (held map[uint64]bool, sure bool) {
-	answers, listening := r.askHolders(r.cluster.Held(wire.MoverConsumer(id)))
-	held = map[uint64]bool{}
-	for _, a := range answers {
-		if a.Node == r.id {
-			continue
+// lock makes this node the only one that moves the mail of a node. The server
+// decides: it makes a consumer of one name with one description. Where another
+// one has it and nobody listens to what movers are asked, its mover has died. The
+// mailbox is then taken over.
+func (r *Router) lock(ctx context.Context, b mailbox) (locked bool, err error) {
+	cfg := baseConsumer(wire.MoverLock(b.id))
+	cfg.Description = r.ids.next()
+	cfg.FilterSubjects = []string{r.cluster.MoverLockFilter(b.id)}
+	cfg.InactiveThreshold = lockLife
+	for range 2 {
+		err = r.api(ctx, "$JS.API.CONSUMER.CREATE."+r.cluster.WorkStream()+"."+cfg.Durable, func(ctx context.Context) error {
+			_, err := r.js.CreateConsumer(ctx, r.cluster.WorkStream(), cfg)
+			return err
+		})
+		if !errors.Is(err, jetstream.ErrConsumerExists) {
+			return err == nil, err
 		}
-		for _, seq := range a.Seqs {
-			held[seq] = true
+		info, err := r.consumerInfo(ctx, r.cluster.WorkStream(), cfg.Durable)
+		if isNotFound(err) {
+			return false, nil // it has just done its work
+		}
+		if err != nil || info.TimeStamp.Sub(info.Created) < lockFresh {
+			return false, err
+		}
+		if _, listening := r.askHolders(r.cluster.Held(wire.MoverConsumer(b.id))); listening {
+			return false, nil
+		}
+		if err := r.deleteWorkConsumer(ctx, cfg.Durable); err != nil {
+			return false, err
 		}
 	}
-	return held, !listening || len(answers) > 0
+	return false, nil
+}
+
+// unlock lets others move the mail of the node.
+func (r *Router) unlock(b mailbox) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), releaseLimit)
+	defer cancel()
+	if err := r.deleteWorkConsumer(ctx, wire.MoverLock(b.id)); err != nil && r.ctx.Err() == nil {
+		r.log.Info("the lock of a mailbox cannot be removed; it ends by itself", "of", b.id, "after", lockLife, "err", err)
+	}
 }
 
 // askHolders collects answers about what is in hand. listening is false when the
@@ -191,30 +234,21 @@ func (r *Router) askHolders(subject string) (answers []heldAnswer, listening boo
 }
 
 // releaseGone hands back what the gone node had in hand of its mailbox, unless
-// the node is back.
+// the node is back. Nobody else moves its mail: this node has the lock.
 func (r *Router) releaseGone(b mailbox) (back bool, err error) {
 	s := source{r.cluster.WorkStream(), b.consumer, r.cluster.AllMail(b.id)}
-	for range releaseTries {
-		info, err := r.pending(s)
-		if err != nil || info.NumAckPending == 0 {
-			return false, err
-		}
-		if !r.sleep(arrivalTime) {
-			return false, context.Cause(r.ctx)
-		}
-		// This mover listens by now, and has nothing yet.
-		held, sure := r.askMovers(b.id)
-		switch {
-		case r.isThere(b.id):
-			return true, nil
-		case sure:
-			r.handBackUnheld(s, info, held)
-			return false, nil
-		case !r.sleep(answerTime):
-			return false, context.Cause(r.ctx)
-		}
+	info, err := r.pending(s)
+	if err != nil || info.NumAckPending == 0 {
+		return false, err
 	}
-	return false, errors.New("who moves the mail does not say what it has in hand")
+	if !r.sleep(arrivalTime) {
+		return false, context.Cause(r.ctx)
+	}
+	if r.isThere(b.id) {
+		return true, nil
+	}
+	r.handBackUnheld(s, info, nil)
+	return false, nil
 }
 
 // makeMoverConsumer makes the consumer for mail that no other brings. While it

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/catga/catga-go/internal/natstest"
 )
@@ -96,6 +99,79 @@ func TestMoverKilledBetweenPublishAndAck(t *testing.T) {
 	w.idle()
 	if _, calls := c.distinct(); calls != n {
 		t.Errorf("%d handled, want %d", calls, n)
+	}
+}
+
+// staller is a connection that stands still from the first time on that it would
+// send what has the word in it, until it may go on.
+type staller struct {
+	net.Conn
+	d *stallDialer
+}
+
+func (s *staller) Write(b []byte) (int, error) {
+	if bytes.Contains(b, s.d.word) {
+		s.d.once.Do(func() { close(s.d.stalled) })
+		<-s.d.goOn
+	}
+	return s.Conn.Write(b)
+}
+
+// stallDialer makes such connections.
+type stallDialer struct {
+	word          []byte
+	once          sync.Once
+	stalled, goOn chan struct{}
+}
+
+func (d *stallDialer) Dial(network, address string) (net.Conn, error) {
+	c, err := net.DialTimeout(network, address, 5*time.Second)
+	return &staller{c, d}, err
+}
+
+// A mover stands still with messages in hand, and is not heard. Another one moves
+// nothing of that mailbox, and the node that comes back meanwhile leaves to the
+// mover what it has: each message is handled once. The server drops no repeats
+// here.
+func TestTwoMoversHandleNothingTwice(t *testing.T) {
+	s := natstest.Start(t)
+	w := &town{t: t}
+	var c counter
+	config := func(id string) Config { return Config{Cluster: "c", Node: id, DedupWindow: 100 * time.Millisecond} }
+	work := func(r *Router) { r.Handle("work", c.handle, HandleOptions{}) }
+	stall := &stallDialer{word: []byte("/m"), stalled: make(chan struct{}), goOn: make(chan struct{})}
+	goOn := sync.OnceFunc(func() { close(stall.goOn) })
+	a := w.nodeOn(natstest.Dial(t, s.URL(), nats.SetCustomDialer(stall)), config("a"), work)
+	b := w.nodeOn(natstest.Dial(t, s.URL()), config("b"), work)
+	t.Cleanup(goOn) // before the nodes are closed
+	w.open()
+	gone := w.lostNode(natstest.Dial(t, s.URL()), "reroute", "work")
+	const n = 40 // less than a mover takes at a time
+	load(t, b, n, To("gone"))
+	moving := make(chan error, 1)
+	go func() { moving <- a.sweep(context.Background(), false) }()
+	<-stall.stalled
+	for range 2 {
+		if err := b.sweep(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := b.stored(t.Context(), b.cluster.AllMail("gone")); err != nil || left[b.cluster.NodeMail("gone", "work")] != n {
+		t.Errorf("%v %v are left, want %d: the other mover took what was in hand", left, err, n)
+	}
+	back := w.nodeOn(natstest.Dial(t, s.URL()), config("gone"), work)
+	if err := errors.Join(back.Prepare(t.Context()), back.Start(t.Context(), 90)); err != nil {
+		t.Fatal(err)
+	}
+	gone.Kind, gone.Peer.Incarnation = Up, 90
+	w.tell(gone)
+	goOn()
+	if err := <-moving; err != nil {
+		t.Error("the move:", err)
+	}
+	w.idle()
+	if b, calls := c.distinct(); b != n || calls != n {
+		t.Errorf("%d handled %d times, want %d once", b, calls, n)
 	}
 }
 

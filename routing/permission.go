@@ -30,6 +30,7 @@ func (r *Router) permitted(ctx context.Context) error {
 	if len(kinds) > 0 {
 		need.Publish = append(need.Publish, c.Inbox("*", 0, "x"),
 			// Each node with handlers may be the one that settles the mail of the lost.
+			"$JS.API.CONSUMER.CREATE."+c.WorkStream()+".*", "$JS.API.CONSUMER.DELETE."+c.WorkStream()+".*", "$JS.API.CONSUMER.INFO."+c.WorkStream()+".*", "$JS.API.CONSUMER.MSG.NEXT."+c.WorkStream()+".*",
 			"$JS.API.CONSUMER.NAMES."+c.WorkStream(), "$JS.API.DIRECT.GET."+c.WorkStream(), "$JS.API.DIRECT.GET."+c.WorkStream()+".>")
 	}
 	for _, kind := range kinds {

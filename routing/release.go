@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/catga/catga-go/internal/wire"
 )
 
 // What a lost node had in hand is handed back on its behalf: the server takes a
@@ -261,32 +263,42 @@ func (r *Router) releaseWork(kind string) {
 
 // releaseOwn hands back what is pending at this node's own consumer and not in
 // its hand: an earlier life of the node had it, or a connection that is gone.
-// What others are moving out of its mailbox, because they took it for gone, is
-// theirs to finish.
+// Who moves mail out of the mailbox, because he took this node for gone, has
+// handed it back before, and comes to his end first: what he gives back meanwhile
+// may be on its way here.
 func (r *Router) releaseOwn(p *puller) {
 	p.releasing.Lock()
 	defer p.releasing.Unlock()
-	for range releaseTries {
+	for range 2 * releaseTries {
+		if p == r.durable.mail && r.othersMove() {
+			if !r.sleep(answerTime) {
+				return
+			}
+			continue
+		}
 		info, err := r.pending(p.source())
 		if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
 			return
 		}
-		held, sure := map[uint64]bool{}, true
-		if p == r.durable.mail {
-			held, sure = r.askMovers(r.id)
+		held := map[uint64]bool{}
+		for _, seq := range p.askHeld(r.ctx) {
+			held[seq] = true
 		}
-		if sure {
-			for _, seq := range p.askHeld(r.ctx) {
-				held[seq] = true
-			}
-			r.handBackUnheld(p.source(), info, held)
-			return
-		}
-		if !r.sleep(answerTime) {
-			return
+		r.handBackUnheld(p.source(), info, held)
+		return
+	}
+	r.log.Warn("somebody still moves mail of this node; what an earlier life had is delivered again after the ack wait", "wait", ackWait)
+}
+
+// othersMove reports whether another node moves mail of this one.
+func (r *Router) othersMove() bool {
+	for _, m := range r.durable.sweeps.atWork() {
+		if m.box.id == r.id {
+			return false // this node does, and nobody beside it
 		}
 	}
-	r.log.Warn("who moves mail of this node does not say what; what an earlier life had is delivered again after the ack wait", "wait", ackWait)
+	_, listening := r.askHolders(r.cluster.Held(wire.MoverConsumer(r.id)))
+	return listening
 }
 
 // source is a consumer, as those see it who look after what others left there.

@@ -3,6 +3,7 @@ package routing
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -202,15 +203,22 @@ func wantsAnswer(reply string) bool {
 	return !cast
 }
 
-// flush waits until the server has processed what was sent before. A ctx
-// without a deadline gets flushLimit.
+// flush waits until the server has processed what was sent before, as far as a
+// connection that breaks meanwhile has not lost it. A ctx without a deadline gets
+// flushLimit.
 func flush(ctx context.Context, nc *nats.Conn) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, flushLimit)
 		defer cancel()
 	}
-	return nc.FlushWithContext(ctx)
+	for wait := newPause(); ; {
+		err := nc.FlushWithContext(ctx)
+		// A connection that broke says closed, too, and comes back.
+		if !errors.Is(err, nats.ErrConnectionClosed) || nc.IsClosed() || !wait.wait(ctx) {
+			return err
+		}
+	}
 }
 
 // flushLimit bounds a flush where ctx does not: the time that a connection may

@@ -40,9 +40,10 @@ const (
 
 // sweeps is when this node sweeps, and what it does about it now.
 type sweeps struct {
-	wake chan struct{}
-	stop context.CancelFunc // set by startSweeps
-	done chan struct{}
+	wake  chan struct{}
+	later chan struct{}      // a mailbox was locked: look again when its lock can be judged
+	stop  context.CancelFunc // set by startSweeps
+	done  chan struct{}
 
 	mu     sync.Mutex
 	movers map[*mover]struct{}
@@ -53,6 +54,7 @@ type sweeps struct {
 
 func (s *sweeps) init() {
 	s.wake = make(chan struct{}, 1)
+	s.later = make(chan struct{}, 1)
 	s.movers = map[*mover]struct{}{}
 	s.scanned = map[string]uint64{}
 }
@@ -61,6 +63,14 @@ func (s *sweeps) init() {
 func (s *sweeps) ring() {
 	select {
 	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ringLater asks for a sweep in a while; it never blocks.
+func (s *sweeps) ringLater() {
+	select {
+	case s.later <- struct{}{}:
 	default:
 	}
 }
@@ -150,6 +160,9 @@ func (r *Router) runSweeps(ctx context.Context) {
 			return
 		case <-r.durable.sweeps.wake:
 			again.Reset(sweepAgain)
+		case <-r.durable.sweeps.later:
+			again.Reset(lockFresh)
+			continue
 		case <-again.C:
 		case <-regular.C:
 			regular.Reset(jittered())

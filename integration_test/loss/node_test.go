@@ -103,16 +103,18 @@ func runNode(spec string, say func(said)) error {
 		return err
 	}
 	defer book.file.Close()
+	snd := &sender{spec: s, book: book, say: say, prefix: fmt.Sprintf("%s-%d", s.ID, s.Life)}
+	defer snd.wg.Wait() // they end with the node, and write that down
 	n, nc, err := join(ctx, s, log, book)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	defer n.Close()
+	snd.n = n
 	say(said{Joined: time.Now().UnixNano()})
 
 	sending, stop := context.WithCancel(ctx)
-	snd := &sender{n: n, spec: s, book: book, say: say, prefix: fmt.Sprintf("%s-%d", s.ID, s.Life)}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()

@@ -236,6 +236,13 @@ func NodeConsumer(id string) string { return "n:" + id }
 // brings: it is there only while the mail is moved.
 func MoverConsumer(id string) string { return "m:" + id }
 
+// MoverLock is the consumer that says that somebody moves mail of node id; see
+// MoverLockFilter.
+func MoverLock(id string) string { return "l:" + id }
+
+// MoverLockFilter is what it is filtered on; nothing is ever published there.
+func (c Cluster) MoverLockFilter(id string) string { return c.NodeMail(id, "-") }
+
 // WorkConsumer is the consumer that the handlers of kind share.
 func WorkConsumer(kind string) string { return "w:" + strings.ReplaceAll(kind, ".", ":") }
 
