@@ -100,6 +100,47 @@ func TestForgottenWhileAwayIsForgotten(t *testing.T) {
 	})
 }
 
+// Somebody leaves and is forgotten while a is away: a finds nobody, and no record
+// that says why. It does not make up a crash.
+func TestEndThatWasForgottenIsNotMadeUp(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T) {
+		mem := natstest.Memory(t)
+		v := &valve{server: mem.Server}
+		a := join(t, natstest.Dial(t, "", nats.InProcessServer(v)), Config{Node: "a"})
+		b := join(t, mem.Dial(t), Config{Node: "b"})
+		left := join(t, mem.Dial(t), Config{Node: "left", Anonymous: true})
+		waitFor(t, a, "a", "b", "left")
+		events, incarnation := watch(t.Context(), a), left.Self().Incarnation
+		v.set(true)
+		waitFor(t, b, "b", "left")
+		if err := left.Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(anonymousForget + markerTTL + 5*time.Minute)
+		v.set(false)
+		waitFor(t, a, "a", "b")
+		waitFor(t, b, "a", "b")
+		for e := range events {
+			if e.Member.ID != "left" || e.Kind == Joined {
+				continue
+			}
+			if e.Kind != Lost || e.Member.Incarnation != incarnation || e.Member.Reason != ReasonUnknown {
+				t.Errorf("%v %+v", e, e.Member)
+			}
+			break
+		}
+		last := a.View().Revision
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := b.Wait(ctx, func(v View) bool { return v.Revision >= last }); err != nil {
+			t.Fatal(err)
+		}
+		if v, w := a.View(), b.View(); v.Revision != w.Revision || len(v.Offline) != len(w.Offline) {
+			t.Errorf("a sees %+v, b sees %+v", v, w)
+		}
+	})
+}
+
 // A snapshot has as many records as there are, not 1,024.
 func TestSnapshotOfManyRecords(t *testing.T) {
 	mem := natstest.Memory(t)

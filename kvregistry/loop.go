@@ -411,6 +411,9 @@ func (s *session) verdict(a action) {
 	if seen.IsZero() {
 		seen = rec.Started
 	}
+	if e.forgotten {
+		a.reason = ReasonUnknown // perhaps it left
+	}
 	s.work(func(ctx context.Context) func() {
 		over := s.bury(ctx, rec, expected, a.reason, seen)
 		return func() {

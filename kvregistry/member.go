@@ -31,8 +31,8 @@ const (
 	ReasonHung Reason = "hung"
 	// ReasonReplaced means that a new process has taken the name.
 	ReasonReplaced Reason = "replaced"
-	// ReasonUnknown means that this node was away when the member ended and that
-	// no record tells any more how: it may have left. Only an event has it.
+	// ReasonUnknown means that the member ended and that no record tells any more
+	// how: it may have left.
 	ReasonUnknown Reason = "unknown"
 )
 
@@ -69,8 +69,8 @@ type Member struct {
 	State State
 	// Reason is why an offline member is offline.
 	Reason Reason
-	// By is the node that wrote an offline member's end; itself for a goodbye, empty
-	// for ReasonUnknown.
+	// By is the node that wrote an offline member's end; itself for a goodbye. It
+	// may be empty for ReasonUnknown.
 	By string
 	// LastSeen is when an offline member was last known to be alive.
 	LastSeen time.Time

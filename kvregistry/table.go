@@ -50,6 +50,9 @@ type entry struct {
 	// missing means that the table shows the node as alive but the store has no
 	// record, or rubbish. Its owner puts it back, or its watchers end it.
 	missing bool
+	// forgotten means that it is missing although the store is the one that had
+	// it: its end may have been there, and was forgotten before it was read.
+	forgotten bool
 }
 
 func newTable() *table {
@@ -108,7 +111,7 @@ func (t *table) rebase(cs []change, through uint64, anew bool) (events []Event) 
 		case e.rec.State == Offline:
 			t.drop(id)
 		case !e.missing:
-			e.missing, e.revision = true, 0
+			e.missing, e.revision, e.forgotten = true, 0, !anew
 		}
 	}
 	if anew {
