@@ -20,6 +20,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/catga/catga-go/benchmarks/embedded"
 	"github.com/catga/catga-go/benchmarks/internal/bench"
 	"github.com/catga/catga-go/benchmarks/membership"
 	"github.com/catga/catga-go/benchmarks/routing"
@@ -27,6 +28,7 @@ import (
 
 // suites are what -suite names. Each has flags of its own.
 var suites = map[string]bench.Suite{
+	"embedded":   &embedded.Suite{Progress: os.Stderr},
 	"membership": &membership.Suite{Progress: os.Stderr},
 	"routing":    &routing.Suite{},
 }

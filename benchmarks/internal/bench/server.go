@@ -60,7 +60,7 @@ func StartServers(n int) (*Servers, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(2 * n)
+	ports, err := FreePorts(2 * n)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -276,9 +276,9 @@ var nextPort = func() *atomic.Int64 {
 	return &n
 }()
 
-// freePorts returns ports that nothing listens on. They lie below those that
+// FreePorts returns ports that nothing listens on. They lie below those that
 // the system gives to outgoing connections.
-func freePorts(n int) ([]int, error) {
+func FreePorts(n int) ([]int, error) {
 	var ports []int
 	for range lastPort - firstPort {
 		port := firstPort + int(nextPort.Add(1)%(lastPort-firstPort))
