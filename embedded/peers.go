@@ -3,6 +3,7 @@ package embedded
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -167,8 +168,22 @@ func (s *Server) gone(ctx context.Context, name string) (Peer, error) {
 // goneWait is how long a closed server may look connected.
 const goneWait = time.Second
 
-// named tells whether the peer has that name or id.
-func (p Peer) named(name string) bool { return name != "" && (p.Name == name || p.ID == name) }
+// named tells whether the peer has that name or id. A server knows a peer that
+// it has not seen since its start by id only.
+func (p Peer) named(name string) bool {
+	return name != "" && (p.Name == name || p.ID == name || p.Name == "" && p.ID == peerID(name))
+}
+
+// peerID is the id that nats-server makes of a name.
+func peerID(name string) string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	sum := sha256.Sum256([]byte(name))
+	id := sum[:8]
+	for i, b := range id {
+		id[i] = digits[int(b)%len(digits)]
+	}
+	return string(id)
+}
 
 // Rescue makes a cluster work again that has lost half of its servers or more
 // for ever: it lowers, for five minutes, the number of servers that must agree to

@@ -59,7 +59,8 @@ func TestLostMachineIsReplaced(t *testing.T) {
 			defer replacement.Close()
 			ctx := within(t, 30*time.Second)
 			if !again {
-				if err := servers[0].Remove(ctx, "m3"); err != nil {
+				// Any server can, also one that has never met the lost one.
+				if err := replacement.Remove(ctx, "m3"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -87,6 +88,18 @@ func TestLostMachineIsReplaced(t *testing.T) {
 				t.Errorf("%d messages", n)
 			}
 		})
+	}
+}
+
+func TestPeersAreKnownByTheirNames(t *testing.T) {
+	peers, err := startAll(t, configs(t, 3))[0].Peers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range peers {
+		if p.ID != peerID(p.Name) || !(Peer{ID: p.ID}).named(p.Name) || p.named("x") || p.named("") {
+			t.Errorf("%+v has the id %s", p, peerID(p.Name))
+		}
 	}
 }
 

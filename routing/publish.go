@@ -14,10 +14,13 @@ import (
 )
 
 const (
-	// attemptLimit is how long one attempt to store a message waits for the
-	// server's word: longer than a write takes that is under way, shorter than
-	// an election.
-	attemptLimit = 2 * time.Second
+	// firstAttempt is how long the first attempt to store a message waits for the
+	// server's word, and lastAttempt is the longest; each waits twice as long as
+	// the one before. A leader that steps down, because its server stops, answers
+	// nothing more to what it has in hand, and the next one is there in some ms.
+	// A slow server gets the message a few times more and stores it once.
+	firstAttempt = 500 * time.Millisecond
+	lastAttempt  = 2 * time.Second
 
 	// Error codes of a publish that nats.go has no name for.
 	codeDuplicateInProcess = 10158 // the same id is being stored right now
@@ -72,8 +75,8 @@ func (r *Router) store(ctx context.Context, m *nats.Msg) (stored, error) {
 		last  error // why the last one did not work
 		wait  *pause
 	)
-	for {
-		ack, sent, err := r.tryStore(ctx, m)
+	for limit := firstAttempt; ; limit = min(2*limit, lastAttempt) {
+		ack, sent, err := r.tryStore(ctx, m, limit)
 		if err == nil {
 			return stored{seq: ack.Seq, duplicate: ack.Duplicate, repeated: doubt != nil}, nil
 		}
@@ -104,8 +107,8 @@ func (r *Router) store(ctx context.Context, m *nats.Msg) (stored, error) {
 // errNoWord is an attempt of which nothing was heard.
 var errNoWord = errors.New("the server did not answer")
 
-// tryStore is one attempt. sent says of an error that the message may be stored.
-func (r *Router) tryStore(ctx context.Context, m *nats.Msg) (ack pubAck, sent bool, err error) {
+// tryStore is one attempt, which waits for limit. sent says of an error that the message may be stored.
+func (r *Router) tryStore(ctx context.Context, m *nats.Msg, limit time.Duration) (ack pubAck, sent bool, err error) {
 	if !r.nc.IsConnected() {
 		// Not into the reconnect buffer: it would be sent after we gave up.
 		if r.nc.IsClosed() {
@@ -129,7 +132,7 @@ func (r *Router) tryStore(ctx context.Context, m *nats.Msg) (ack pubAck, sent bo
 		}
 		return pubAck{}, false, err
 	}
-	p.timer.Reset(attemptLimit)
+	p.timer.Reset(limit)
 	select {
 	case answer := <-p.answer:
 		answered = true
