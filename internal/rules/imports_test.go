@@ -27,11 +27,12 @@ var layers = map[string][]string{
 	"internal/provision": {
 		"internal/wire",
 	},
-	"internal/rules":         {},
-	"integration_test/hosts": {},
-	"integration_test/loss":  {},
-	"integration_test/soak":  {},
-	"integration_test":       {},
+	"internal/rules":            {},
+	"integration_test/hosts":    {},
+	"integration_test/loss":     {},
+	"integration_test/machines": {},
+	"integration_test/soak":     {},
+	"integration_test":          {},
 }
 
 // linksServer are the packages that may reach nats-server: it is more than
