@@ -200,6 +200,23 @@ func TestReadinessOutlastsAnOutage(t *testing.T) {
 	})
 }
 
+// A server that has restarted tells of a consumer that it has another age, once.
+func TestCheckAfterARestartOfAll(t *testing.T) {
+	srv := natstest.Start(t)
+	for range 3 {
+		n, _ := remoteNode(t, srv.URL())
+		pricer(n)
+		join(t, n)
+		if err := n.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		srv.Restart(t)
+	}
+}
+
 // squat deletes the node's mailbox and lets another consumer of the work queue
 // have its mail, so that the node cannot make it again. The function that it
 // returns ends that.

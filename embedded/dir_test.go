@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -77,6 +78,18 @@ func TestDirUnusable(t *testing.T) {
 		_, err := Start(t.Context(), Config{Dir: dir})
 		if !errors.Is(err, ErrDirUnusable) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}
+
+// What to do about a full disk is not what to do about a missing permission.
+func TestFullDiskAdvice(t *testing.T) {
+	for err, want := range map[error]string{
+		&os.PathError{Op: "write", Path: "d/x", Err: syscall.ENOSPC}: "make room on its disk",
+		&os.PathError{Op: "open", Path: "d/x", Err: syscall.EACCES}:  "let this user write it",
+	} {
+		if got := unusable("d", err); !errors.Is(got, ErrDirUnusable) || !strings.Contains(got.Error(), want) {
+			t.Errorf("%v: %v", err, got)
 		}
 	}
 }

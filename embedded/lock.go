@@ -1,11 +1,13 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/gofrs/flock"
 )
@@ -62,7 +64,14 @@ func (l *dirLock) release() error {
 	return l.lock.Unlock()
 }
 
+// errorDiskFull is Windows' own number; syscall.ENOSPC is an invented one there.
+const errorDiskFull = syscall.Errno(112)
+
 func unusable(dir string, err error) error {
+	advice := "let this user write it"
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, errorDiskFull) {
+		advice = "make room on its disk"
+	}
 	return &fault{is: ErrDirUnusable, errs: []error{err}, text: fmt.Sprintf(
-		"directory %s cannot be used: %v: choose another one, or let this user write it", dir, err)}
+		"directory %s cannot be used: %v: %s, or choose another one", dir, err, advice)}
 }

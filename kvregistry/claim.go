@@ -288,7 +288,7 @@ func (p *presence) holder(ctx context.Context, token string) (holding, error) {
 	for range 2 {
 		switch result, _ := p.s.probe(ctx, life{rec.ID, rec.Incarnation}); result {
 		case alive:
-			return held, fmt.Errorf("%w: %s, incarnation %d, since %s", ErrNodeTaken, rec.ID, rec.Incarnation, rec.Started.Format(time.RFC3339))
+			return held, fmt.Errorf("%w: %s, incarnation %d, since %s: stop that process or choose another name", ErrNodeTaken, rec.ID, rec.Incarnation, rec.Started.Format(time.RFC3339))
 		case nobody:
 			return held, nil
 		case void:

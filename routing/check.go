@@ -11,9 +11,9 @@ import (
 )
 
 // Check makes a round trip for each consumer of this node: it is at the server,
-// it is the one that the node orders from, and an order stands there, unless
-// every place is taken or the kind is paused. An observer has none. What is
-// missing is made again by the router itself, at once where it can.
+// and messages are ordered from it, unless every place is taken or the kind is
+// paused. An observer has none. What is missing is made again by the router
+// itself, at once where it can.
 //
 // Errors: ErrNotJoined, ErrLeaving, ErrClosed, or what is wrong with each
 // consumer.
@@ -51,7 +51,6 @@ func (r *Router) Check(ctx context.Context) error {
 
 var (
 	errNoOrder   = errors.New("nothing is ordered from it at present")
-	errRemade    = errors.New("was made anew by somebody else; this node turns to it")
 	errLoopEnded = errors.New("nobody orders from it any more")
 )
 
@@ -65,12 +64,7 @@ func (p *puller) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	same := p.made.Equal(info.Created)
-	p.mu.Unlock()
-	if !same {
-		return errRemade
-	}
+	p.provisioned(info) // if somebody made it anew, the loop turns to it
 	answer := make(chan bool, 1)
 	select {
 	case p.looks <- answer:

@@ -208,7 +208,7 @@ func explain(err error) error {
 
 func explainCreate(name string, cfg jetstream.StreamConfig, err error) error {
 	if NoRoom(err) {
-		return fmt.Errorf("stream %s: the JetStream limits of the servers or the account leave no room: %w", name, err)
+		return fmt.Errorf("stream %s: the JetStream limits of the servers or the account leave no room: free some, or raise them: %w", name, err)
 	}
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch api.ErrorCode {
