@@ -51,7 +51,7 @@ func (s *session) heard(p ping) {
 		}
 		return
 	}
-	if revision := p.Revision; revision > s.hub.view.Load().Revision {
+	if revision := p.Revision; revision > s.hub.revision.Load() {
 		s.post(func() { s.peerAt(revision) })
 	}
 }

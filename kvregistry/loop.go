@@ -212,10 +212,8 @@ func (s *session) publish(now time.Time) {
 	if len(events) > 0 && s.cfg.Changed != nil {
 		s.cfg.Changed(events)
 	}
-	begin := time.Now()
-	s.hub.publish(s.table.view(s.stale.Load() != 0), events)
-	end := time.Now()
-	s.shown = end.Add(viewPause(end.Sub(begin)))
+	cost := s.hub.publish(s.table.complete, s.stale.Load() != 0, s.table.take(), events)
+	s.shown = now.Add(viewPause(cost))
 }
 
 // watch sets the wards of the guard: those members that this node watches.

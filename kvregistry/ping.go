@@ -90,7 +90,7 @@ func (s *session) probe(ctx context.Context, l life) (answer, pong) {
 	if !s.nc.IsConnected() {
 		return void, pong{}
 	}
-	data, err := json.Marshal(ping{Version: wire.Version, From: s.cfg.Node, Revision: s.hub.view.Load().Revision, Size: int(s.size.Load())})
+	data, err := json.Marshal(ping{Version: wire.Version, From: s.cfg.Node, Revision: s.hub.revision.Load(), Size: int(s.size.Load())})
 	if err != nil {
 		return void, pong{}
 	}
@@ -314,7 +314,7 @@ func (r *responder) handle(msg *nats.Msg) {
 		r.s.log.Debug("a ping that cannot be read", "err", err)
 	}
 	p := pong{
-		Version: wire.Version, ID: l.id, Incarnation: l.incarnation, Revision: r.s.hub.view.Load().Revision,
+		Version: wire.Version, ID: l.id, Incarnation: l.incarnation, Revision: r.s.hub.revision.Load(),
 		Server: r.s.nc.ConnectedServerId(), Addr: r.s.nc.ConnectedAddr(), Embedded: embedded(r.s.nc), Tripwire: r.s.own.trip.armed(),
 	}
 	data, err := json.Marshal(p)

@@ -214,15 +214,16 @@ func (r *Registry) want() {
 	}
 }
 
-// Members returns the online and draining members, sorted by id. It takes no
-// lock and copies nothing: the slice is shared and must not be modified.
+// Members returns the online and draining members, sorted by id. The slice is
+// shared and must not be modified; see View.
 func (r *Registry) Members() []Member { return r.View().Members }
 
-// View returns the membership at its latest known revision. It takes no lock
-// and copies nothing: its slices are shared and must not be modified.
+// View returns the membership at its latest known revision. The first call
+// after a change merges it, later ones take no lock and copy nothing: the slices
+// are shared and must not be modified.
 func (r *Registry) View() View {
 	r.want()
-	return *r.hub.view.Load()
+	return r.hub.read()
 }
 
 // Watch iterates over the changes: the current members as Joined, then Synced,
@@ -240,8 +241,8 @@ func (r *Registry) Watch(ctx context.Context) iter.Seq[Event] {
 func (r *Registry) Wait(ctx context.Context, ok func(View) bool) error {
 	r.want()
 	for {
-		v, changed, synced := r.hub.next()
-		if synced && ok(v) {
+		_, changed, synced := r.hub.next()
+		if synced && ok(r.hub.read()) {
 			return nil
 		}
 		select {
@@ -306,7 +307,7 @@ func (r *Registry) update(ctx context.Context, change func(*record)) error {
 	// waiting for a connection.
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_ = s.wait(ctx, func(v View) bool { return v.Revision >= revision })
+	_ = s.wait(ctx, revision)
 	return nil
 }
 
@@ -315,7 +316,7 @@ func (r *Registry) Status() Status {
 	r.mu.Lock()
 	s, state := r.session, r.state
 	r.mu.Unlock()
-	st := Status{Revision: r.hub.view.Load().Revision}
+	st := Status{Revision: r.hub.revision.Load()}
 	if s == nil || state != running {
 		return st
 	}

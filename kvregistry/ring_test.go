@@ -120,3 +120,31 @@ func TestRingChangesWardsOfWhoWatches(t *testing.T) {
 		wards = now
 	}
 }
+
+// The wards of a guard, looked for in its part of the ring only, are those
+// members that have it among their watchers.
+func TestRingWardsAreThoseThatAreWatched(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	r := newRing()
+	for range 4000 {
+		id := fmt.Sprintf("n%d", random.IntN(40))
+		if _, there := r.members[id]; there && random.IntN(2) == 0 {
+			r.remove(id)
+		} else {
+			r.add(id, random.IntN(3) > 0)
+		}
+		watcher := fmt.Sprintf("n%d", random.IntN(40))
+		var want []string
+		if r.members[watcher] {
+			for other := range r.members {
+				if r.watches(watcher, other, 3) {
+					want = append(want, other)
+				}
+			}
+		}
+		slices.Sort(want)
+		if got := r.wards(watcher, 3); !slices.Equal(got, want) {
+			t.Fatalf("%s of %d members, %d guards: watches %v, want %v", watcher, r.len(), r.guards, got, want)
+		}
+	}
+}

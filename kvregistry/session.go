@@ -122,7 +122,7 @@ func (s *session) start(ctx context.Context) error {
 		return nil
 	}
 	mine := s.own.stored.Load()
-	if err := s.wait(ctx, func(v View) bool { return v.Revision >= mine }); err != nil {
+	if err := s.wait(ctx, mine); err != nil {
 		return err
 	}
 	if !s.cfg.Light {
@@ -181,7 +181,7 @@ func (s *session) follow(ctx context.Context) error {
 	if !s.holding() {
 		return nil
 	}
-	return s.wait(ctx, func(View) bool { return true })
+	return s.wait(ctx, 0)
 }
 
 // followAll subscribes to the feed.
@@ -198,11 +198,11 @@ func (s *session) followAll(ctx context.Context) error {
 	return provision.SubscribeDenied(s.nc, sub.Subject)
 }
 
-// wait returns when the view is there and ok holds for it.
-func (s *session) wait(ctx context.Context, ok func(View) bool) error {
+// wait returns when there is a view of at least that revision.
+func (s *session) wait(ctx context.Context, revision uint64) error {
 	for {
-		v, changed, synced := s.hub.next()
-		if synced && ok(v) {
+		at, changed, synced := s.hub.next()
+		if synced && at >= revision {
 			return nil
 		}
 		select {

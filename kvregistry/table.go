@@ -34,8 +34,7 @@ type table struct {
 	entries  map[string]*entry
 	ahead    map[uint64]change
 
-	// shown is the latest view, and touched are the ids that may differ from it.
-	shown   View
+	// touched are the ids that may differ from what was taken last.
 	touched map[string]struct{}
 }
 
@@ -169,6 +168,21 @@ func (t *table) apply(events []Event, c change) []Event {
 	t.entries[c.id] = &entry{rec: rec, revision: c.revision, read: c.revision}
 	t.touched[c.id] = struct{}{}
 	return events
+}
+
+// take returns the entries of the ids that were touched since it was last
+// called, nil for one that is gone. What a reader of entries reads of them never
+// changes.
+func (t *table) take() map[string]*entry {
+	if len(t.touched) == 0 {
+		return nil
+	}
+	touched := make(map[string]*entry, len(t.touched))
+	for id := range t.touched {
+		touched[id] = t.entries[id]
+	}
+	clear(t.touched)
+	return touched
 }
 
 func (t *table) drop(id string) {

@@ -49,19 +49,39 @@ func find(sorted []Member, id string) (Member, bool) {
 
 func compareID(m Member, id string) int { return cmp.Compare(m.ID, id) }
 
-// view returns the table as users see it. It costs a copy of the view before
-// and some work for each id that was touched since, and nothing is copied when
-// none was.
-func (t *table) view(stale bool) View {
-	v := t.shown
-	v.Revision, v.Stale = t.complete, stale
-	if len(t.touched) > 0 {
-		ids := slices.Sorted(maps.Keys(t.touched))
-		clear(t.touched)
+// draft is the view that was read last, and what has changed since. The view of
+// now is made of both by whoever reads it first: one that nobody reads costs
+// nothing, and several changes cost one merge.
+type draft struct {
+	view     View
+	revision uint64
+	stale    bool
+	// touched are the entries of the ids that may differ from view; nil for one
+	// that is not in the table any more.
+	touched map[string]*entry
+}
+
+// add takes what has changed up to revision.
+func (d *draft) add(revision uint64, stale bool, touched map[string]*entry) {
+	d.revision, d.stale = revision, stale
+	if len(d.touched) == 0 {
+		d.touched = touched
+		return
+	}
+	maps.Copy(d.touched, touched)
+}
+
+// read returns the view of now. It costs a copy of the view before and some
+// work for each id that was touched since, and nothing is copied when none was.
+func (d *draft) read() View {
+	v := d.view
+	v.Revision, v.Stale = d.revision, d.stale
+	if len(d.touched) > 0 {
+		ids := slices.Sorted(maps.Keys(d.touched))
 		alive := make([]*entry, len(ids))
 		ended := make([]*entry, len(ids))
 		for i, id := range ids {
-			switch e := t.entries[id]; {
+			switch e := d.touched[id]; {
 			case e == nil:
 			case e.rec.State == Offline:
 				ended[i] = e
@@ -71,14 +91,18 @@ func (t *table) view(stale bool) View {
 		}
 		v.Members = merge(v.Members, ids, alive)
 		v.Offline = merge(v.Offline, ids, ended)
+		d.touched = nil
 	}
-	t.shown = v
+	d.view = v
 	return v
 }
 
 // merge returns before, sorted by id, with each of ids replaced by its entry,
 // or without it where that is nil. before is shared with readers: it stays as it is.
 func merge(before []Member, ids []string, entries []*entry) []Member {
+	if len(before) == 0 && !slices.ContainsFunc(entries, func(e *entry) bool { return e != nil }) {
+		return nil
+	}
 	after := make([]Member, 0, len(before)+len(ids))
 	for i, id := range ids {
 		at, found := slices.BinarySearchFunc(before, id, compareID)
@@ -99,8 +123,8 @@ func merge(before []Member, ids []string, entries []*entry) []Member {
 }
 
 const (
-	// viewShare bounds what views cost: the pause after one is so many times as
-	// long as it took to make it. A view of 50 nodes is there at once, and one of
+	// viewShare bounds what views cost: the pause after one that was read is so
+	// many times as long as it took to make it. A view of 50 nodes is there at once, and one of
 	// 10,000 has the changes of some 20 ms.
 	viewShare = 20
 	// maxViewPause bounds that pause, also where the machine is overloaded.

@@ -6,19 +6,26 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // hub holds the view that readers see and passes events on to watchers. The
 // loop publishes; nobody can make it wait: its lock is held for memory
 // operations only, and a watcher that does not read has its backlog coalesced.
 type hub struct {
-	view atomic.Pointer[View]
+	// view is the latest that was read, and unread tells that there is a newer one.
+	view   atomic.Pointer[View]
+	unread atomic.Bool
+	// revision is that of the newest view.
+	revision atomic.Uint64
 
 	mu       sync.Mutex
+	draft    draft
+	cost     time.Duration // of the making of the latest view
 	synced   bool
 	closed   bool
 	watchers map[*watcher]struct{}
-	// changed is closed and replaced whenever the view is replaced.
+	// changed is closed and replaced whenever there is a newer view.
 	changed chan struct{}
 }
 
@@ -28,21 +35,52 @@ func newHub() *hub {
 	return h
 }
 
-// publish replaces the view and tells the watchers what has changed. The first
-// view makes the hub synced: its members are told as Joined.
-func (h *hub) publish(v View, events []Event) {
+// read returns the view. It takes the lock only when what has changed since the
+// last time is still to be merged.
+func (h *hub) read() View {
+	if h.unread.Load() {
+		h.mu.Lock()
+		h.make()
+		h.mu.Unlock()
+	}
+	return *h.view.Load()
+}
+
+// make merges what has changed since the view was last read.
+func (h *hub) make() {
+	if !h.unread.Load() {
+		return
+	}
+	begin := time.Now()
+	v := h.draft.read()
+	h.view.Store(&v)
+	h.unread.Store(false)
+	h.cost += time.Since(begin)
+}
+
+// publish shows what has changed up to revision and tells the watchers. The
+// first time makes the hub synced: its members are told as Joined. It returns
+// what the views cost that were made since the last time.
+func (h *hub) publish(revision uint64, stale bool, touched map[string]*entry, events []Event) (cost time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.view.Store(&v)
+	h.draft.add(revision, stale, touched)
+	h.revision.Store(revision)
+	h.unread.Store(true)
 	if !h.synced {
 		h.synced = true
-		events = initial(v)
+		if len(h.watchers) > 0 {
+			h.make()
+			events = initial(*h.view.Load())
+		}
 	}
 	for w := range h.watchers {
 		w.add(events)
 	}
 	close(h.changed)
 	h.changed = make(chan struct{})
+	cost, h.cost = h.cost, 0
+	return cost
 }
 
 // without shows that there is no view yet.
@@ -58,8 +96,10 @@ func (h *hub) without() {
 func (h *hub) reset() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.synced = false
+	h.synced, h.draft, h.cost = false, draft{}, 0
 	h.view.Store(&View{})
+	h.unread.Store(false)
+	h.revision.Store(0)
 }
 
 // close ends all watches when they have read what is left.
@@ -76,11 +116,12 @@ func (h *hub) close() {
 	close(h.changed)
 }
 
-// next returns the view and a channel that is closed when it is replaced.
-func (h *hub) next() (View, <-chan struct{}, bool) {
+// next returns the revision of the view and a channel that is closed when there
+// is a newer one.
+func (h *hub) next() (revision uint64, changed <-chan struct{}, synced bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return *h.view.Load(), h.changed, h.synced
+	return h.revision.Load(), h.changed, h.synced
 }
 
 func (h *hub) watch() *watcher {
@@ -88,6 +129,7 @@ func (h *hub) watch() *watcher {
 	defer h.mu.Unlock()
 	w := &watcher{ready: make(chan struct{}, 1), limit: maxBacklog}
 	if h.synced {
+		h.make()
 		w.add(initial(*h.view.Load()))
 	}
 	if h.closed {

@@ -82,13 +82,13 @@ func TestCoalesceKeepsTheTruth(t *testing.T) {
 
 func TestSlowWatcherHoldsUpNobody(t *testing.T) {
 	h := newHub()
-	h.publish(View{}, nil)
+	h.publish(0, false, nil, nil)
 	slow := h.watch()
 	const rounds = 20 * maxBacklog
 	for i := range rounds {
-		h.publish(View{Revision: uint64(i)}, []Event{ev(Joined, "a", uint64(i)), ev(Lost, "a", uint64(i))})
+		h.publish(uint64(i), false, nil, []Event{ev(Joined, "a", uint64(i)), ev(Lost, "a", uint64(i))})
 	}
-	h.publish(View{}, []Event{ev(Joined, "z", 1)})
+	h.publish(0, false, nil, []Event{ev(Joined, "z", 1)})
 	h.close()
 	events, open := slow.take()
 	if open {
@@ -104,7 +104,7 @@ func TestSlowWatcherHoldsUpNobody(t *testing.T) {
 
 func TestWatchEnds(t *testing.T) {
 	h := newHub()
-	h.publish(View{Members: []Member{{ID: "a"}}}, nil)
+	h.publish(1, false, map[string]*entry{"a": {rec: record{ID: "a", State: Online}}}, nil)
 	var kinds []EventKind
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
