@@ -40,6 +40,10 @@ type syncState struct {
 	back  time.Time
 	retry time.Duration
 	due   time.Time
+	// lag is when a view that is behind another one, of revision ahead, is looked
+	// at again, and lagged how far it was. Zero when it is not known to be behind.
+	lag           time.Time
+	lagged, ahead uint64
 }
 
 // heard takes what a ping told of its sender's view; peerAt the revision that a
@@ -58,12 +62,28 @@ func (s *session) heard(p ping) {
 
 // peerAt notes that somebody has a view of that revision.
 func (s *session) peerAt(revision uint64) {
-	if revision > s.table.complete && !s.sync.running {
-		at := time.Now().Add(behindWait)
-		if s.sync.due.IsZero() || at.Before(s.sync.due) {
-			s.sync.due = at
-		}
+	if revision <= s.table.complete || s.sync.running {
+		return
 	}
+	s.sync.ahead = max(s.sync.ahead, revision)
+	if s.sync.lag.IsZero() {
+		s.sync.lag, s.sync.lagged = time.Now().Add(behindWait), s.table.complete
+	}
+}
+
+// lagging looks again at a view that was behind. One that has got further since
+// misses nothing, or it would have met a hole: it is slow, and reading the store
+// would make it slower.
+func (s *session) lagging(now time.Time) {
+	if s.sync.lag.IsZero() || now.Before(s.sync.lag) {
+		return
+	}
+	s.sync.lag = time.Time{}
+	if s.table.complete == s.sync.lagged {
+		s.resync(false)
+		return
+	}
+	s.peerAt(s.sync.ahead)
 }
 
 // reading is what a reading of the store has found.
@@ -95,7 +115,7 @@ func (s *session) resync(full bool) {
 	// The marks of what was deleted are kept for a time only.
 	full = s.sync.full || !s.synced || time.Since(s.sync.at) > markerTTL*9/10
 	s.sync.running, s.sync.again, s.sync.full = true, false, false
-	s.sync.due = time.Time{}
+	s.sync.due, s.sync.lag, s.sync.ahead = time.Time{}, time.Time{}, 0
 	complete, known := s.table.complete, s.sync.known
 	believe := !s.sync.back.IsZero() && time.Since(s.sync.back) > backWait
 	s.work(func(ctx context.Context) func() {

@@ -27,11 +27,15 @@ func (s *session) decodeFeed(msg *nats.Msg) (change, error) {
 	return change{id: id, revision: revision, gone: isMarker(msg.Header), data: msg.Data}, nil
 }
 
+// maxFeed is how many messages of the feed may wait for the loop. What is
+// dropped beyond is noticed, and read from the store.
+const maxFeed = 8192
+
 func (s *session) onFeed(msg *nats.Msg) {
 	c, err := s.decodeFeed(msg)
 	if err != nil {
 		s.log.Debug("a message of the feed that cannot be read", "err", err)
 		return
 	}
-	s.post(func() { s.delta(c) })
+	s.delta(c)
 }

@@ -86,6 +86,9 @@ func (s *session) loop() {
 		case f := <-s.in:
 			f()
 			s.batch()
+		case msg := <-s.feed:
+			s.onFeed(msg)
+			s.batch()
 		case <-s.status:
 			s.checkLink()
 		case _, open := <-s.slow:
@@ -108,6 +111,8 @@ func (s *session) batch() {
 		select {
 		case f := <-s.in:
 			f()
+		case msg := <-s.feed:
+			s.onFeed(msg)
 		default:
 			return
 		}
@@ -121,6 +126,7 @@ func (s *session) step(now time.Time) {
 		s.sync.due = time.Time{}
 		s.resync(false)
 	}
+	s.lagging(now)
 	if s.member {
 		s.do(s.guard.tick(now))
 	}
@@ -129,6 +135,9 @@ func (s *session) step(now time.Time) {
 // schedule sets the timer to what is due next.
 func (s *session) schedule(timer *time.Timer) {
 	at := s.sync.due
+	if !s.sync.lag.IsZero() && (at.IsZero() || s.sync.lag.Before(at)) {
+		at = s.sync.lag
+	}
 	if s.dirty && s.synced && (at.IsZero() || s.shown.Before(at)) {
 		at = s.shown
 	}

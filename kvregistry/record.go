@@ -65,9 +65,11 @@ func decodeRecord(id string, revision uint64, data []byte) (record, error) {
 	if len(data) > MaxRecord {
 		return record{}, fmt.Errorf("%w: %d bytes, %d at most", ErrTooLarge, len(data), MaxRecord)
 	}
-	var rec record
-	if err := json.Unmarshal(data, &rec); err != nil {
-		return record{}, fmt.Errorf("record of %s: %w", id, err)
+	rec, ok := scanRecord(data)
+	if !ok {
+		if err := json.Unmarshal(data, &rec); err != nil {
+			return record{}, fmt.Errorf("record of %s: %w", id, err)
+		}
 	}
 	if rec.Version < 1 {
 		return record{}, fmt.Errorf("record of %s: wire version %d", id, rec.Version)

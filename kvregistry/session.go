@@ -34,7 +34,8 @@ type session struct {
 	subs subscriptions
 	done chan struct{}
 
-	in chan func() // what the loop is to run
+	in   chan func()    // what the loop is to run
+	feed chan *nats.Msg // nil while there is no view
 	// wanted asks a light node to hold a view; view is how far it is.
 	wanted chan struct{}
 	view   atomic.Int32
@@ -186,12 +187,13 @@ func (s *session) follow(ctx context.Context) error {
 
 // followAll subscribes to the feed.
 func (s *session) followAll(ctx context.Context) error {
-	sub, err := s.subscribe(s.cluster.RegistryAll(), s.onFeed)
+	feed := make(chan *nats.Msg, maxFeed)
+	sub, err := s.subs.addChan(s.nc, s.cluster.RegistryAll(), feed)
 	if err != nil {
 		return fmt.Errorf("kvregistry: %s: %w", s.cluster.RegistryAll(), err)
 	}
 	slow := sub.StatusChanged(nats.SubscriptionSlowConsumer)
-	s.post(func() { s.slow = slow })
+	s.post(func() { s.feed, s.slow = feed, slow })
 	if err := s.flush(ctx); err != nil {
 		return err
 	}

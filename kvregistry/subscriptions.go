@@ -39,6 +39,21 @@ func (ss *subscriptions) add(nc *nats.Conn, subject, queue string, handle nats.M
 	return sub, nil
 }
 
+// addChan is add for messages that go to a channel. Who reads it ends by itself.
+func (ss *subscriptions) addChan(nc *nats.Conn, subject string, to chan *nats.Msg) (*nats.Subscription, error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.closed {
+		return nil, ErrClosed
+	}
+	sub, err := nc.ChanSubscribe(subject, to)
+	if err != nil {
+		return nil, err
+	}
+	ss.live = append(ss.live, sub)
+	return sub, nil
+}
+
 func (ss *subscriptions) close() {
 	ss.mu.Lock()
 	ss.closed = true

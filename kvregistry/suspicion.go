@@ -183,6 +183,9 @@ type guard struct {
 	// all of them when it restarts, and may just have done so.
 	begun time.Time
 	down  bool
+	// due is when the next probe is; it counts unless changed.
+	due     time.Time
+	changed bool
 }
 
 func newGuard() *guard {
@@ -190,10 +193,11 @@ func newGuard() *guard {
 }
 
 // begin tells that this node begins to watch.
-func (g *guard) begin(now time.Time) { g.begun = now }
+func (g *guard) begin(now time.Time) { g.begun, g.changed = now, true }
 
 // watch sets the wards. A new one is probed at once.
 func (g *guard) watch(wards []suspect, now time.Time) {
+	g.changed = true
 	keep := make(map[life]bool, len(wards))
 	for _, w := range wards {
 		keep[w.life] = true
@@ -230,6 +234,7 @@ func (g *guard) until(s *suspect) time.Time {
 // accuse probes l at once. advised says that its absence has already outlasted
 // its grace.
 func (g *guard) accuse(l life, grace time.Duration, advised bool, now time.Time) {
+	g.changed = true
 	s := g.suspects[l]
 	if s == nil {
 		s = &suspect{life: l}
@@ -253,6 +258,7 @@ func (g *guard) forget(l life) { delete(g.suspects, l) }
 // link tells of the guard's own connection: that it is lost, or is there again
 // on the same run of the same server or on another one.
 func (g *guard) link(up, sameServer bool, now time.Time) {
+	g.changed = true
 	g.down = !up
 	for _, s := range g.suspects {
 		// What was seen through the old connection proves nothing.
@@ -271,6 +277,7 @@ func (g *guard) link(up, sameServer bool, now time.Time) {
 
 // answered takes the end of the probe of that turn.
 func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions []action) {
+	g.changed = true
 	s := g.suspects[l]
 	if s == nil || (turn != s.turn || !s.probing) && a != alive {
 		return nil
@@ -340,6 +347,7 @@ func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions 
 // per suspicion that spares l for a time. What was held against l while its
 // server was dead is void when the server lives.
 func (g *guard) blamed(l life, dead bool, now time.Time) {
+	g.changed = true
 	s := g.suspects[l]
 	switch {
 	case s == nil:
@@ -362,6 +370,7 @@ func (g *guard) blamed(l life, dead bool, now time.Time) {
 // inspected takes the end of a look at a tripwire. Whatever it is, the next
 // act is a fresh probe.
 func (g *guard) inspected(l life, found trace, now time.Time) {
+	g.changed = true
 	s := g.suspects[l]
 	if s == nil {
 		return
@@ -384,6 +393,7 @@ func (g *guard) inspected(l life, found trace, now time.Time) {
 // asked takes the opinion of another member. Whatever it is, the next act is a
 // fresh probe.
 func (g *guard) asked(l life, o opinion, now time.Time) {
+	g.changed = true
 	s := g.suspects[l]
 	if s == nil {
 		return
@@ -409,6 +419,7 @@ func (g *guard) asked(l life, o opinion, now time.Time) {
 // after a fresh probe; one that was, or that the store refused because
 // something newer is there, is over: the feed tells the rest.
 func (g *guard) buried(l life, written bool, now time.Time) {
+	g.changed = true
 	s := g.suspects[l]
 	if s == nil {
 		return
@@ -428,9 +439,10 @@ func (g *guard) buried(l life, written bool, now time.Time) {
 
 // tick returns the probes that are due.
 func (g *guard) tick(now time.Time) (actions []action) {
-	if g.down {
+	if at, ok := g.nextTick(); !ok || now.Before(at) {
 		return nil
 	}
+	g.changed = true
 	for l, s := range g.suspects {
 		if s.busy || now.Before(s.next) {
 			continue
@@ -449,17 +461,17 @@ func (g *guard) tick(now time.Time) (actions []action) {
 	return actions
 }
 
-// next is when tick is due; false when nothing is waiting for time to pass.
+// nextTick is when tick is due; false when nothing is waiting for time to pass.
 func (g *guard) nextTick() (at time.Time, ok bool) {
-	if g.down {
-		return at, false
-	}
-	for _, s := range g.suspects {
-		if !s.busy && (!ok || s.next.Before(at)) {
-			at, ok = s.next, true
+	if g.changed {
+		g.changed, g.due = false, time.Time{}
+		for _, s := range g.suspects {
+			if !s.busy && (g.due.IsZero() || s.next.Before(g.due)) {
+				g.due = s.next
+			}
 		}
 	}
-	return at, ok
+	return g.due, !g.down && !g.due.IsZero()
 }
 
 func earlier(a, b time.Time) time.Time {

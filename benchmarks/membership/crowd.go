@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -14,7 +15,8 @@ import (
 	"github.com/catga/catga-go/kvregistry"
 )
 
-// atOnce is how many members of one process connect and join at the same time.
+// atOnce is how many members of one process connect and join at the same time,
+// unless the crowd says otherwise.
 const atOnce = 256
 
 // member is one node: a connection of its own and its part in the registry.
@@ -28,6 +30,8 @@ type member struct {
 // crowd is many members in one process.
 type crowd struct {
 	cluster, url string
+	// atOnce is how many connect and join at the same time; 0 is the default.
+	atOnce int
 	// deaths hears of every loss; nil where nobody counts.
 	deaths *deaths
 	// ended says that the members go away and may hear anything of each other.
@@ -47,7 +51,7 @@ func (c *crowd) join(ctx context.Context, ids []string, light func(i int) bool) 
 	defer fail(nil)
 	var (
 		wg    sync.WaitGroup
-		place = make(chan struct{}, atOnce)
+		place = make(chan struct{}, cmp.Or(c.atOnce, atOnce))
 	)
 	for i, id := range ids {
 		place <- struct{}{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -35,6 +36,9 @@ func (r *run) scale() error {
 			c.close()
 		}
 	}()
+	// A process has one view, not a thousand: what the collector spends on all of
+	// them is no cost of a member.
+	defer debug.SetGCPercent(debug.SetGCPercent(manyViewsGC))
 	rounds := 1
 	if form && r.n < 500 {
 		rounds = r.rounds() // it takes less than a second
@@ -43,7 +47,7 @@ func (r *run) scale() error {
 		if c != nil {
 			c.close()
 		}
-		c = &crowd{cluster: fmt.Sprintf("scale%d-%d", r.n, i), url: r.at.URL(), deaths: r.deaths}
+		c = &crowd{cluster: fmt.Sprintf("scale%d-%d", r.n, i), url: r.at.URL(), deaths: r.deaths, atOnce: *r.atOnce}
 		took, err := r.formScale(c)
 		if err != nil {
 			return err
@@ -51,7 +55,7 @@ func (r *run) scale() error {
 		formed.samples = append(formed.samples, took)
 	}
 	if form {
-		formed.note = fmt.Sprintf("buckets made, %d at a time connect and join; every view true", min(atOnce, r.n))
+		formed.note = fmt.Sprintf("buckets made, %d at a time connect and join; every view true", min(*r.atOnce, r.n))
 		r.print("form", "s", formed, measured{})
 	}
 	for _, f := range []func(*crowd) error{r.idleScale, r.crashScale, r.restartScale} {
@@ -62,11 +66,46 @@ func (r *run) scale() error {
 	return nil
 }
 
+// manyViewsGC is how much the heap may grow between two collections, in percent.
+const manyViewsGC = 400
+
+// phase is a part of a run whose use of the processor is told.
+type phase struct {
+	r       *run
+	own     time.Duration
+	servers bench.Usage
+}
+
+// begin begins a phase, and a profile of the servers if there is to be one.
+func (r *run) begin(name string) (*phase, error) {
+	if *r.profile != "" {
+		if err := r.at.Profile(fmt.Sprintf("%s.%d.%s", *r.profile, r.n, name)); err != nil {
+			return nil, err
+		}
+	}
+	u, err := r.at.Usage()
+	return &phase{r: r, own: bench.ProcessorTime(), servers: u}, err
+}
+
+// end ends the phase and says what it has used.
+func (p *phase) end() (string, error) {
+	own := bench.ProcessorTime() - p.own
+	u, err := p.r.at.Usage()
+	if err == nil && *p.r.profile != "" {
+		err = p.r.at.Profile("")
+	}
+	return fmt.Sprintf("%.1f s of processor here, %.1f s in the servers", own.Seconds(), (u.CPU - p.servers.CPU).Seconds()), err
+}
+
 func (r *run) formScale(c *crowd) (float64, error) {
 	r.say("form, %d with a full view", r.full)
 	// The full ones are spread over the order in which members join.
 	light := func(i int) bool { return i*r.full/r.n == (i+1)*r.full/r.n }
-	start, cpu := time.Now(), bench.ProcessorTime()
+	phase, err := r.begin("form")
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
 	if err := c.join(r.ctx, names("n", r.n), light); err != nil {
 		return 0, err
 	}
@@ -75,7 +114,11 @@ func (r *run) formScale(c *crowd) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	r.say("joined after %.2f s, every view complete after %.2f s; %.1f s of processor here", joined, took, (bench.ProcessorTime() - cpu).Seconds())
+	used, err := phase.end()
+	if err != nil {
+		return 0, err
+	}
+	r.say("joined after %.2f s, every view complete after %.2f s; %s", joined, took, used)
 	if err := c.truth(nil); err != nil {
 		return 0, fmt.Errorf("after forming: %w", err)
 	}
@@ -135,7 +178,6 @@ func (r *run) crashScale(c *crowd) error {
 		if err != nil {
 			return fmt.Errorf("crash_100_seen_by_all: %w", err)
 		}
-		r.say("crash of %d seen by all after %.3f s", crashed, took)
 		m.samples = append(m.samples, took)
 	}
 	m.note = fmt.Sprintf("SIGKILL of a process with %d more members; every view of the other %d true again", crashed, r.n)
@@ -163,6 +205,10 @@ func (r *run) crashOnce(c *crowd, prefix string) (float64, error) {
 		return 0, err
 	}
 	r.deaths.expect(slices.Collect(maps.Keys(s.incarnations))...)
+	phase, err := r.begin("crash")
+	if err != nil {
+		return 0, err
+	}
 	seen := c.watch(r.ctx, everybody(r.n))
 	start := time.Now()
 	s.kill()
@@ -170,6 +216,11 @@ func (r *run) crashOnce(c *crowd, prefix string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	used, err := phase.end()
+	if err != nil {
+		return 0, err
+	}
+	r.say("crash of %d seen by all after %.3f s; %s", crashed, took, used)
 	return took, c.truth(nil)
 }
 

@@ -36,6 +36,8 @@ type Suite struct {
 	full    *int
 	idle    *time.Duration
 	peers   *bool
+	atOnce  *int
+	profile *string
 }
 
 // Flags adds what the suite takes.
@@ -46,6 +48,8 @@ func (s *Suite) Flags(flags *flag.FlagSet) {
 	s.cut = flags.Duration("cut", time.Minute, "membership: how long a member is cut off from its server")
 	s.full = flags.Int("full", 0, "membership: how many members keep a view; 0 is all up to 2,000 members, else 100")
 	s.idle = flags.Duration("idle", 40*time.Second, "membership: how long an idle cluster is watched")
+	s.atOnce = flags.Int("at-once", 64, "membership: how many of a large cluster connect and join at the same time")
+	s.profile = flags.String("serverprofile", "", "membership: write CPU profiles of the servers to files of that name with the size, the phase and the number of the server, from 100 members on")
 	s.peers = flags.Bool("peers", true, "membership: measure memberlist beside ours, up to 50 members")
 }
 

@@ -221,12 +221,14 @@ func serve(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	}
 	go s.Start()
 	defer s.Shutdown()
+	var profile profiler
 	for {
 		var order string
 		if err := in.Decode(&order); err != nil {
 			return err
 		}
 		var answer any
+		order, path, _ := strings.Cut(order, " ")
 		switch order {
 		case "healthy":
 			answer = awaitHealthy(ctx, s)
@@ -236,6 +238,15 @@ func serve(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 				return err
 			}
 			answer = Usage{CPU: ProcessorTime(), Memory: v.Mem, InMsgs: v.InMsgs}
+		case "profile":
+			err := profile.end()
+			if err == nil && path != "" {
+				err = profile.begin(path)
+			}
+			answer = ""
+			if err != nil {
+				answer = err.Error()
+			}
 		default:
 			return fmt.Errorf("no order %q", order)
 		}
