@@ -25,6 +25,39 @@ type member struct {
 	light bool
 	nc    *nats.Conn
 	reg   *kvregistry.Registry
+
+	// alive is how many members it has heard of that are there, and heard holds a
+	// token when that has changed.
+	alive atomic.Int64
+	heard chan struct{}
+}
+
+// count takes what the member was told.
+func (m *member) count(events []kvregistry.Event) {
+	for _, e := range events {
+		switch e.Kind {
+		case kvregistry.Joined:
+			m.alive.Add(1)
+		case kvregistry.Left, kvregistry.Lost:
+			m.alive.Add(-1)
+		}
+	}
+	select {
+	case m.heard <- struct{}{}:
+	default:
+	}
+}
+
+// hears waits until the member has heard of n members that are there.
+func (m *member) hears(ctx context.Context, n int) error {
+	for m.alive.Load() != int64(n) {
+		select {
+		case <-m.heard:
+		case <-ctx.Done():
+			return fmt.Errorf("%s has heard of %d members, not of %d: %w", m.id, m.alive.Load(), n, context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 // crowd is many members in one process.
@@ -84,8 +117,11 @@ func (c *crowd) dial(ctx context.Context, url, id string, light bool) (*member, 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", id, err)
 	}
-	m := &member{id: id, light: light, nc: nc}
-	cfg := kvregistry.Config{Cluster: c.cluster, Node: id, Light: light, Changed: func(events []kvregistry.Event) { c.changed(id, events) }}
+	m := &member{id: id, light: light, nc: nc, heard: make(chan struct{}, 1)}
+	cfg := kvregistry.Config{Cluster: c.cluster, Node: id, Light: light, Changed: func(events []kvregistry.Event) {
+		c.changed(id, events)
+		m.count(events)
+	}}
 	if m.reg, err = kvregistry.New(nc, cfg); err != nil {
 		nc.Close()
 		return nil, err
@@ -129,6 +165,34 @@ func (c *crowd) watch(ctx context.Context, ok func(m *member, v kvregistry.View)
 				return fmt.Errorf("%s: %w", m.id, err)
 			}
 			return nil
+		})
+	}
+	return watchFor(ctx, watchers)
+}
+
+// see has every member that keeps a view wait until it shows n members and is
+// not stale. Nobody looks at a view before its member has heard of as many: a
+// thousand that read a thousand views for each change measure the reading.
+func (c *crowd) see(ctx context.Context, n int) *sighting {
+	var watchers []func(context.Context) error
+	for _, m := range c.full() {
+		watchers = append(watchers, func(ctx context.Context) error {
+			for {
+				if err := m.hears(ctx, n); err != nil {
+					return err
+				}
+				// What it has heard is shown next.
+				all := false
+				if err := m.reg.Wait(ctx, func(v kvregistry.View) bool {
+					all = everybody(n)(m, v)
+					return all || m.alive.Load() != int64(n)
+				}); err != nil {
+					return fmt.Errorf("%s: %w", m.id, err)
+				}
+				if all {
+					return nil
+				}
+			}
 		})
 	}
 	return watchFor(ctx, watchers)

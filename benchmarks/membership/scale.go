@@ -110,7 +110,7 @@ func (r *run) formScale(c *crowd) (float64, error) {
 		return 0, err
 	}
 	joined := time.Since(start).Seconds()
-	took, err := c.watch(r.ctx, everybody(r.n)).since(start)
+	took, err := c.see(r.ctx, r.n).since(start)
 	if err != nil {
 		return 0, err
 	}
@@ -195,7 +195,7 @@ func (r *run) crashOnce(c *crowd, prefix string) (float64, error) {
 	if err := s.joined(); err != nil {
 		return 0, err
 	}
-	if err := c.watch(r.ctx, everybody(r.n+crashed)).seen(); err != nil {
+	if err := c.see(r.ctx, r.n+crashed).seen(); err != nil {
 		return 0, err
 	}
 	if err := c.truth(s.incarnations); err != nil {
@@ -209,7 +209,7 @@ func (r *run) crashOnce(c *crowd, prefix string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	seen := c.watch(r.ctx, everybody(r.n))
+	seen := c.see(r.ctx, r.n)
 	start := time.Now()
 	s.kill()
 	took, err := seen.since(start)
