@@ -3,7 +3,6 @@ package kvregistry
 import (
 	"context"
 	"errors"
-	"maps"
 	"strings"
 	"sync/atomic"
 
@@ -23,7 +22,7 @@ const maxAdvisories = 1024
 // The loop says what is wanted; one goroutine subscribes and listens.
 type advisories struct {
 	s      *session
-	wanted atomic.Pointer[map[string]bool] // names of tripwires, never modified
+	wanted atomic.Pointer[map[life]uint64] // the number of the tripwire of each ward, never modified
 	wake   chan struct{}
 	heard  chan *nats.Msg
 	off    bool // not permitted
@@ -51,18 +50,18 @@ func (a *advisories) try(ctx context.Context) error {
 	return nil
 }
 
-// want says which tripwires matter from now on.
-func (a *advisories) want(names map[string]bool) {
-	a.wanted.Store(&names)
+// want says which tripwires matter from now on. trips is not modified any more.
+func (a *advisories) want(trips map[life]uint64) {
+	a.wanted.Store(&trips)
 	signal(a.wake)
 }
 
 // run subscribes to what is wanted and hears what is said, until the session ends.
 func (a *advisories) run() {
-	subs := map[string]*nats.Subscription{}
+	subs := map[life]tripSub{}
 	defer func() {
-		for _, sub := range subs {
-			_ = sub.Unsubscribe()
+		for _, t := range subs {
+			_ = t.sub.Unsubscribe()
 		}
 	}()
 	for {
@@ -82,22 +81,27 @@ func (a *advisories) run() {
 	}
 }
 
-func (a *advisories) adjust(subs map[string]*nats.Subscription, wanted map[string]bool) {
-	for name := range wanted {
-		if subs[name] != nil {
+// tripSub is a subscription to the end of tripwire n of somebody.
+type tripSub struct {
+	n   uint64
+	sub *nats.Subscription
+}
+
+func (a *advisories) adjust(subs map[life]tripSub, wanted map[life]uint64) {
+	for l, t := range subs {
+		if wanted[l] != t.n {
+			_ = t.sub.Unsubscribe()
+			delete(subs, l)
+		}
+	}
+	for l, n := range wanted {
+		if subs[l].n == n {
 			continue
 		}
-		sub, err := a.s.nc.ChanSubscribe(a.s.cluster.TripwireDeleted(name), a.heard)
+		sub, err := a.s.nc.ChanSubscribe(a.s.cluster.TripwireDeleted(tripwireName(l, n)), a.heard)
 		if err != nil {
 			return // the connection is closed
 		}
-		subs[name] = sub
+		subs[l] = tripSub{n, sub}
 	}
-	maps.DeleteFunc(subs, func(name string, sub *nats.Subscription) bool {
-		if wanted[name] {
-			return false
-		}
-		_ = sub.Unsubscribe()
-		return true
-	})
 }

@@ -22,6 +22,9 @@ const (
 	beatsPerSecond = 500
 	// beatLives is the time to live of a beat, in intervals.
 	beatLives = 3
+	// lookEvery is how often the own record is looked for in the store, beside
+	// what the feed tells.
+	lookEvery = 10 * time.Second
 )
 
 // beatEvery is the interval of heartbeats in a cluster of n nodes.
@@ -64,9 +67,13 @@ func decodeBeat(data []byte) (beat, error) {
 
 // beats writes this node's heartbeat and looks after its record.
 func (s *session) beats() {
+	var looked time.Time
 	for {
 		every := beatEvery(int(s.size.Load()))
-		s.beat(s.ctx, every)
+		if s.beat(s.ctx, every) && time.Since(looked) > lookEvery-minBeat/2 {
+			looked = time.Now()
+			s.lookForRecord(s.ctx)
+		}
 		// Spread, so that nodes that started together do not beat together.
 		wait := every - time.Duration(rand.Int64N(int64(every/5)))
 		if pause(s.ctx, wait) != nil {
@@ -75,29 +82,35 @@ func (s *session) beats() {
 	}
 }
 
-func (s *session) beat(ctx context.Context, every time.Duration) {
+// beat writes the heartbeat. It tells whether the store took it.
+func (s *session) beat(ctx context.Context, every time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, every)
 	defer cancel()
 	m := s.own.self.Load()
-	stored := s.own.stored.Load()
-	if m == nil || stored == 0 {
-		return
+	if m == nil || s.own.stored.Load() == 0 {
+		return false
 	}
 	if err := s.store.putBeat(ctx, m.ID, s.newBeat(m.Incarnation), beatLives*every); err != nil {
 		if s.ctx.Err() == nil {
 			s.log.Debug("beat not written", "node", m.ID, "err", err)
 			s.post(func() { s.resync(false) })
 		}
-		return
+		return false
 	}
-	revision, err := s.store.revisionOf(ctx, m.ID)
+	return true
+}
+
+// lookForRecord makes sure that the store has this node's record.
+func (s *session) lookForRecord(ctx context.Context) {
+	stored := s.own.stored.Load()
+	revision, err := s.store.revisionOf(ctx, s.cfg.Node)
 	if err != nil {
 		if s.ctx.Err() == nil {
 			s.post(func() { s.resync(false) })
 		}
 		return
 	}
-	if revision == stored || stored != s.own.stored.Load() {
+	if revision == stored || stored == 0 || stored != s.own.stored.Load() {
 		return
 	}
 	s.own.wantLook()

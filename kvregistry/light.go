@@ -109,6 +109,10 @@ func (s *session) looked(id identity, err error) {
 		s.own.wantLook()
 	}
 	s.sync.known = id
+	if !s.holding() && s.size.Load() == 0 {
+		// Until a ping tells how many are alive.
+		s.size.Store(int64(id.records))
+	}
 	s.setFresh()
 	if s.holding() {
 		s.resync(true)

@@ -249,11 +249,11 @@ func (s *session) watch(now time.Time) {
 
 // listen hears of the newest tripwires of the wards.
 func (s *session) listen() {
-	names := make(map[string]bool, len(s.wards))
+	trips := make(map[life]uint64, len(s.wards))
 	for _, w := range s.wards {
-		names[tripwireName(w.life, max(s.trip[w.life], 1))] = true
+		trips[w.life] = max(s.trip[w.life], 1)
 	}
-	s.advisories.want(names)
+	s.advisories.want(trips)
 }
 
 // answeredBy notes what a pong of l told.

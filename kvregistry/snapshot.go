@@ -41,7 +41,7 @@ type stored struct {
 // a millisecond when there is nothing new.
 func (s *store) recordsAfter(ctx context.Context, from uint64) (cs []change, through uint64, err error) {
 	through = from
-	err = s.scan(ctx, s.cluster.RecordStream(), s.cluster.RecordPrefix()+">", from+1, func(m stored) {
+	err = s.scan(ctx, s.cluster.RecordStream(), from+1, func(m stored) {
 		through = m.seq
 		if id, ok := s.cluster.NodeOfSubject(m.subject); ok {
 			cs = append(cs, change{id: id, revision: m.seq, gone: isMarker(m.header), data: m.data})
@@ -51,9 +51,13 @@ func (s *store) recordsAfter(ctx context.Context, from uint64) (cs []change, thr
 }
 
 // snapshot reads all records after revision from, complete through at least
-// the last revision that the leader had when it was asked.
+// the last revision that the leader had when it was asked. Nothing is read when
+// nothing is new.
 func (s *store) snapshot(ctx context.Context, from uint64, known identity) (cs []change, through uint64, err error) {
 	const attempts = 5
+	if from >= known.last {
+		return nil, from, nil
+	}
 	for attempt := range attempts {
 		cs, through, err = s.recordsAfter(ctx, from)
 		if err != nil || through >= known.last {
@@ -82,7 +86,7 @@ type liveBeat struct {
 // allBeats reads the beat bucket.
 func (s *store) allBeats(ctx context.Context) (map[string]liveBeat, error) {
 	beats := map[string]liveBeat{}
-	err := s.scan(ctx, s.cluster.BeatStream(), s.cluster.BeatPrefix()+">", 1, func(m stored) {
+	err := s.scan(ctx, s.cluster.BeatStream(), 1, func(m stored) {
 		if id, ok := s.cluster.NodeOfBeat(m.subject); ok {
 			beats[id] = liveBeat{at: m.time, gone: isMarker(m.header)}
 		}
@@ -90,9 +94,8 @@ func (s *store) allBeats(ctx context.Context) (map[string]liveBeat, error) {
 	return beats, err
 }
 
-// scan reads the messages of a stream that match filter, from sequence seq on,
-// in order, page by page.
-func (s *store) scan(ctx context.Context, stream, filter string, seq uint64, each func(stored)) error {
+// scan reads the messages of a stream from sequence seq on, in order, page by page.
+func (s *store) scan(ctx context.Context, stream string, seq uint64, each func(stored)) error {
 	inbox := s.nc.NewInbox()
 	sub, err := s.nc.SubscribeSync(inbox)
 	if err != nil {
@@ -100,7 +103,7 @@ func (s *store) scan(ctx context.Context, stream, filter string, seq uint64, eac
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	for {
-		last, more, err := s.page(ctx, sub, stream, filter, seq, each)
+		last, more, err := s.page(ctx, sub, stream, seq, each)
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = cmp.Or(provision.PublishDenied(s.nc, "$JS.API.DIRECT.GET."+stream), err)
 		}
@@ -111,8 +114,9 @@ func (s *store) scan(ctx context.Context, stream, filter string, seq uint64, eac
 	}
 }
 
-func (s *store) page(ctx context.Context, sub *nats.Subscription, stream, filter string, seq uint64, each func(stored)) (last uint64, more bool, err error) {
-	request, err := json.Marshal(map[string]any{"seq": seq, "next_by_subj": filter, "batch": pageSize})
+func (s *store) page(ctx context.Context, sub *nats.Subscription, stream string, seq uint64, each func(stored)) (last uint64, more bool, err error) {
+	// For any other filter the server counts what is left subject by subject.
+	request, err := json.Marshal(map[string]any{"seq": seq, "next_by_subj": ">", "batch": pageSize})
 	if err != nil {
 		return 0, false, err
 	}

@@ -122,6 +122,8 @@ func (s *store) provision(ctx context.Context, replicas int, noProvision bool, a
 type identity struct {
 	created time.Time
 	last    uint64
+	// records is how many nodes have a record, the dead among them.
+	records int
 }
 
 // identify asks the leader for the record stream.
@@ -134,7 +136,7 @@ func (s *store) identify(ctx context.Context) (identity, error) {
 	}
 	info := stream.CachedInfo()
 	s.replicas.Store(int32(min(info.Config.Replicas, 5)))
-	return identity{created: info.Created, last: info.State.LastSeq}, nil
+	return identity{created: info.Created, last: info.State.LastSeq, records: int(min(info.State.NumSubjects, maxConsumers))}, nil
 }
 
 // put stores a record if the last revision of its key is expected (0: there is

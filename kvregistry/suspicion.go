@@ -183,9 +183,8 @@ type guard struct {
 	// all of them when it restarts, and may just have done so.
 	begun time.Time
 	down  bool
-	// due is when the next probe is; it counts unless changed.
-	due     time.Time
-	changed bool
+	// due is when the next probe may be due, not later than it is; zero is never.
+	due time.Time
 }
 
 func newGuard() *guard {
@@ -193,11 +192,10 @@ func newGuard() *guard {
 }
 
 // begin tells that this node begins to watch.
-func (g *guard) begin(now time.Time) { g.begun, g.changed = now, true }
+func (g *guard) begin(now time.Time) { g.begun = now }
 
 // watch sets the wards. A new one is probed at once.
 func (g *guard) watch(wards []suspect, now time.Time) {
-	g.changed = true
 	keep := make(map[life]bool, len(wards))
 	for _, w := range wards {
 		keep[w.life] = true
@@ -205,6 +203,7 @@ func (g *guard) watch(wards []suspect, now time.Time) {
 		if s == nil {
 			s = &suspect{life: w.life, next: now, inherited: !g.begun.IsZero() && !now.Before(g.begun.Add(w.grace))}
 			g.suspects[w.life] = s
+			g.plan(s)
 		}
 		s.grace, s.ward = w.grace, true
 	}
@@ -234,7 +233,6 @@ func (g *guard) until(s *suspect) time.Time {
 // accuse probes l at once. advised says that its absence has already outlasted
 // its grace.
 func (g *guard) accuse(l life, grace time.Duration, advised bool, now time.Time) {
-	g.changed = true
 	s := g.suspects[l]
 	if s == nil {
 		s = &suspect{life: l}
@@ -249,6 +247,7 @@ func (g *guard) accuse(l life, grace time.Duration, advised bool, now time.Time)
 	}
 	if !s.busy {
 		s.next = now
+		g.plan(s)
 	}
 }
 
@@ -258,13 +257,13 @@ func (g *guard) forget(l life) { delete(g.suspects, l) }
 // link tells of the guard's own connection: that it is lost, or is there again
 // on the same run of the same server or on another one.
 func (g *guard) link(up, sameServer bool, now time.Time) {
-	g.changed = true
 	g.down = !up
 	for _, s := range g.suspects {
 		// What was seen through the old connection proves nothing.
 		s.clear()
 		if up && !s.busy {
 			s.next = now
+			g.plan(s)
 		}
 	}
 	if up && !sameServer {
@@ -277,7 +276,6 @@ func (g *guard) link(up, sameServer bool, now time.Time) {
 
 // answered takes the end of the probe of that turn.
 func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions []action) {
-	g.changed = true
 	s := g.suspects[l]
 	if s == nil || (turn != s.turn || !s.probing) && a != alive {
 		return nil
@@ -289,6 +287,7 @@ func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions 
 		return nil
 	}
 	s.busy, s.probing = false, false
+	defer g.plan(s)
 	until := g.until(s)
 	inherited := s.inherited
 	s.inherited = false
@@ -347,7 +346,6 @@ func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions 
 // per suspicion that spares l for a time. What was held against l while its
 // server was dead is void when the server lives.
 func (g *guard) blamed(l life, dead bool, now time.Time) {
-	g.changed = true
 	s := g.suspects[l]
 	switch {
 	case s == nil:
@@ -370,12 +368,12 @@ func (g *guard) blamed(l life, dead bool, now time.Time) {
 // inspected takes the end of a look at a tripwire. Whatever it is, the next
 // act is a fresh probe.
 func (g *guard) inspected(l life, found trace, now time.Time) {
-	g.changed = true
 	s := g.suspects[l]
 	if s == nil {
 		return
 	}
 	s.busy = false
+	defer g.plan(s)
 	waited := now.Sub(s.since)
 	switch {
 	case s.since.IsZero():
@@ -393,13 +391,13 @@ func (g *guard) inspected(l life, found trace, now time.Time) {
 // asked takes the opinion of another member. Whatever it is, the next act is a
 // fresh probe.
 func (g *guard) asked(l life, o opinion, now time.Time) {
-	g.changed = true
 	s := g.suspects[l]
 	if s == nil {
 		return
 	}
 	s.busy = false
 	s.next = now
+	defer g.plan(s)
 	if o == unheard {
 		s.unheard++
 	}
@@ -419,12 +417,12 @@ func (g *guard) asked(l life, o opinion, now time.Time) {
 // after a fresh probe; one that was, or that the store refused because
 // something newer is there, is over: the feed tells the rest.
 func (g *guard) buried(l life, written bool, now time.Time) {
-	g.changed = true
 	s := g.suspects[l]
 	if s == nil {
 		return
 	}
 	s.busy = false
+	defer g.plan(s)
 	if written {
 		s.clear()
 		if s.idle() {
@@ -442,9 +440,10 @@ func (g *guard) tick(now time.Time) (actions []action) {
 	if at, ok := g.nextTick(); !ok || now.Before(at) {
 		return nil
 	}
-	g.changed = true
+	g.due = time.Time{}
 	for l, s := range g.suspects {
 		if s.busy || now.Before(s.next) {
+			g.plan(s)
 			continue
 		}
 		if now.Sub(s.next) > lateLimit {
@@ -461,17 +460,16 @@ func (g *guard) tick(now time.Time) (actions []action) {
 	return actions
 }
 
-// nextTick is when tick is due; false when nothing is waiting for time to pass.
+// nextTick is when tick may be due; false when nothing is waiting for time to pass.
 func (g *guard) nextTick() (at time.Time, ok bool) {
-	if g.changed {
-		g.changed, g.due = false, time.Time{}
-		for _, s := range g.suspects {
-			if !s.busy && (g.due.IsZero() || s.next.Before(g.due)) {
-				g.due = s.next
-			}
-		}
-	}
 	return g.due, !g.down && !g.due.IsZero()
+}
+
+// plan notes when s is to be probed.
+func (g *guard) plan(s *suspect) {
+	if !s.busy && !s.next.IsZero() && (g.due.IsZero() || s.next.Before(g.due)) {
+		g.due = s.next
+	}
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -19,6 +19,9 @@ import (
 // unless the crowd says otherwise.
 const atOnce = 256
 
+// joinLimit is how long each of many may take to join, on average.
+const joinLimit = 60 * time.Millisecond
+
 // member is one node: a connection of its own and its part in the registry.
 type member struct {
 	id    string
@@ -65,6 +68,8 @@ type crowd struct {
 	cluster, url string
 	// atOnce is how many connect and join at the same time; 0 is the default.
 	atOnce int
+	// progress is told how many have joined, now and then; nil where nobody asks.
+	progress func(n int64)
 	// deaths hears of every loss; nil where nobody counts.
 	deaths *deaths
 	// ended says that the members go away and may hear anything of each other.
@@ -77,14 +82,15 @@ type crowd struct {
 // join adds members, all at once, and returns when each is one. light tells
 // which of them keep no view.
 func (c *crowd) join(ctx context.Context, ids []string, light func(i int) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, max(limit, time.Duration(len(ids))*joinLimit))
 	defer cancel()
 	// The first failure ends the others.
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	var (
-		wg    sync.WaitGroup
-		place = make(chan struct{}, cmp.Or(c.atOnce, atOnce))
+		wg     sync.WaitGroup
+		joined atomic.Int64
+		place  = make(chan struct{}, cmp.Or(c.atOnce, atOnce))
 	)
 	for i, id := range ids {
 		place <- struct{}{}
@@ -92,6 +98,10 @@ func (c *crowd) join(ctx context.Context, ids []string, light func(i int) bool) 
 			defer func() { <-place }()
 			if _, err := c.add(ctx, c.url, id, light != nil && light(i)); err != nil {
 				fail(err)
+				return
+			}
+			if n := joined.Add(1); n%1000 == 0 && c.progress != nil {
+				c.progress(n)
 			}
 		})
 	}

@@ -106,8 +106,9 @@ func (r *run) formScale(c *crowd) (float64, error) {
 		return 0, err
 	}
 	start := time.Now()
+	c.progress = func(n int64) { r.say("%d have joined after %.1f s", n, time.Since(start).Seconds()) }
 	if err := c.join(r.ctx, names("n", r.n), light); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w after %.0f s; %d of %d have begun to join", err, time.Since(start).Seconds(), len(c.members), r.n)
 	}
 	joined := time.Since(start).Seconds()
 	took, err := c.see(r.ctx, r.n).since(start)
