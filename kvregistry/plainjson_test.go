@@ -68,13 +68,25 @@ func FuzzScanRecord(f *testing.F) {
 	})
 }
 
-func BenchmarkDecodeRecord(b *testing.B) {
+func BenchmarkReadRecord(b *testing.B) {
 	rec := full()
 	rec.Metadata, rec.State = nil, Online
 	data, _ := rec.encode()
-	for b.Loop() {
-		if _, err := decodeRecord("n1", 1, data); err != nil {
-			b.Fatal(err)
+	b.Run("scanned", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, ok := scanRecord(data); !ok {
+				b.Fatal("not scanned")
+			}
 		}
-	}
+	})
+	b.Run("json", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			var rec record
+			if err := json.Unmarshal(data, &rec); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -253,6 +253,19 @@ func (c *crowd) armed(ctx context.Context) error {
 	return nil
 }
 
+// lost is how many connections of members were lost.
+func (c *crowd) lost() (n uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
+		n += m.nc.Stats().Reconnects
+		if !m.nc.IsConnected() {
+			n++
+		}
+	}
+	return n
+}
+
 // remove has one member say goodbye and closes its connection.
 func (c *crowd) remove(m *member) {
 	c.mu.Lock()

@@ -87,14 +87,25 @@ func (r *run) begin(name string) (*phase, error) {
 	return &phase{r: r, own: bench.ProcessorTime(), servers: u}, err
 }
 
-// end ends the phase and says what it has used.
-func (p *phase) end() (string, error) {
+// used says what has been used since the phase began.
+func (p *phase) used() string {
 	own := bench.ProcessorTime() - p.own
 	u, err := p.r.at.Usage()
-	if err == nil && *p.r.profile != "" {
-		err = p.r.at.Profile("")
+	if err != nil {
+		return err.Error()
 	}
-	return fmt.Sprintf("%.1f s of processor here, %.1f s in the servers", own.Seconds(), (u.CPU - p.servers.CPU).Seconds()), err
+	return fmt.Sprintf("%.1f s of processor here, %.1f s in the servers", own.Seconds(), (u.CPU - p.servers.CPU).Seconds())
+}
+
+// end ends the phase and says what it has used.
+func (p *phase) end() string {
+	used := p.used()
+	if *p.r.profile != "" {
+		if err := p.r.at.Profile(""); err != nil {
+			return err.Error()
+		}
+	}
+	return used
 }
 
 func (r *run) formScale(c *crowd) (float64, error) {
@@ -106,20 +117,18 @@ func (r *run) formScale(c *crowd) (float64, error) {
 		return 0, err
 	}
 	start := time.Now()
-	c.progress = func(n int64) { r.say("%d have joined after %.1f s", n, time.Since(start).Seconds()) }
+	c.progress = func(n int64) {
+		r.say("%d have joined after %.1f s, %d connections were lost; %s", n, time.Since(start).Seconds(), c.lost(), phase.used())
+	}
 	if err := c.join(r.ctx, names("n", r.n), light); err != nil {
-		return 0, fmt.Errorf("%w after %.0f s; %d of %d have begun to join", err, time.Since(start).Seconds(), len(c.members), r.n)
+		return 0, fmt.Errorf("%w after %.0f s, when %d of %d had begun and %d connections were lost; %s", err, time.Since(start).Seconds(), len(c.members), r.n, c.lost(), phase.end())
 	}
 	joined := time.Since(start).Seconds()
 	took, err := c.see(r.ctx, r.n).since(start)
 	if err != nil {
 		return 0, err
 	}
-	used, err := phase.end()
-	if err != nil {
-		return 0, err
-	}
-	r.say("joined after %.2f s, every view complete after %.2f s; %s", joined, took, used)
+	r.say("joined after %.2f s, every view complete after %.2f s; %s", joined, took, phase.end())
 	if err := c.truth(nil); err != nil {
 		return 0, fmt.Errorf("after forming: %w", err)
 	}
@@ -217,11 +226,7 @@ func (r *run) crashOnce(c *crowd, prefix string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	used, err := phase.end()
-	if err != nil {
-		return 0, err
-	}
-	r.say("crash of %d seen by all after %.3f s; %s", crashed, took, used)
+	r.say("crash of %d seen by all after %.3f s; %s", crashed, took, phase.end())
 	return took, c.truth(nil)
 }
 
