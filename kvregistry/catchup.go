@@ -13,9 +13,13 @@ const (
 	// behindWait is how long a view may be behind another before it catches up: a
 	// message may be on its way.
 	behindWait = 100 * time.Millisecond
-	// minRetry and maxRetry bound the pause before the store is asked again.
+	// minRetry and maxRetry bound the pause before the store is asked again, in a
+	// small cluster.
 	minRetry = 50 * time.Millisecond
 	maxRetry = 2 * time.Second
+	// retriesPerSecond is how often a whole cluster asks at most: a store that
+	// does not answer in time may have too much to do already.
+	retriesPerSecond = 500
 	// backWait is how long a store must say that it is older than the table
 	// before it is believed: longer than an election. A leader that was cut off
 	// knows less than the others until it has heard of the new one.
@@ -201,7 +205,8 @@ func (s *session) settle(r reading, full bool, err error) {
 func (s *session) unread(now time.Time, err error) {
 	s.log.Debug("the store was not read", "err", err)
 	s.setStale(now)
-	s.sync.retry = min(max(2*s.sync.retry, minRetry), maxRetry)
+	shared := time.Duration(s.size.Load()) * time.Second / retriesPerSecond
+	s.sync.retry = min(max(2*s.sync.retry, minRetry, shared/10), max(maxRetry, shared))
 	s.sync.due = now.Add(s.sync.retry + rand.N(s.sync.retry))
 }
 

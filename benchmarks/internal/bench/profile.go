@@ -37,6 +37,8 @@ func (p *profiler) end() error {
 // number of the server appended. An earlier one ends; with no path nothing else
 // happens.
 func (ss *Servers) Profile(path string) error {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
 	for i, s := range ss.all {
 		order := "profile "
 		if path != "" {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,7 @@ var roleServer = AddRole("nats-server", serve)
 // process of its own with a file store.
 type Servers struct {
 	dir string
+	mu  sync.Mutex // for one order at a time
 	all []*Server
 }
 
@@ -121,6 +123,8 @@ func (ss *Servers) Restart() error {
 
 // Usage returns what all of them have used together.
 func (ss *Servers) Usage() (Usage, error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
 	var sum Usage
 	for _, s := range ss.all {
 		var u Usage
