@@ -39,14 +39,16 @@ func TestOverflowOfTheFeedIsCaughtUp(t *testing.T) {
 		seer.session.subs.mu.Lock()
 		feed := seer.session.subs.live[0]
 		seer.session.subs.mu.Unlock()
-		if err := feed.SetPendingLimits(10, -1); err != nil {
-			t.Fatal(err)
+		// Its loop stands still, so its queue fills: with messages that mean
+		// nothing at first.
+		stopped, release := make(chan struct{}), make(chan struct{})
+		seer.session.post(func() { close(stopped); <-release })
+		<-stopped
+		for range cap(seer.session.feed) - 10 {
+			seer.session.feed <- nats.NewMsg("nothing")
 		}
-		// Its loop stands still, so its queue fills, and then the subscription.
-		release := make(chan struct{})
-		seer.session.post(func() { <-release })
 		last := ""
-		for i := range cap(seer.session.in) + 100 {
+		for i := range 100 {
 			last = strconv.Itoa(i)
 			if err := a.SetMetadata(t.Context(), map[string]string{"n": last}); err != nil {
 				t.Fatal(err)
