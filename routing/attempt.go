@@ -23,30 +23,32 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// attempt runs the handler once on a delivery and decides what becomes of it.
-func (r *Router) attempt(d *delivery) {
+// attempt runs the handler once on a delivery and decides what becomes of it. It
+// returns how long the handler took.
+func (r *Router) attempt(d *delivery) (took time.Duration) {
 	if d.gone() {
-		return
+		return 0
 	}
 	attempt := int(min(d.ack.attempt, 1<<31)) //nolint:gosec // bounded
 	if most := d.kind.opts.Retry.maxAttempt(); attempt > most {
 		cause := fmt.Errorf("delivered %d times, %d at most", attempt, most)
 		d.kind.tally.note(cause)
 		r.bury(d, attempt-1, cause, "poison")
-		return
+		return 0
 	}
 	err := errGoexit // unless the handler returns
 	defer func() { r.settle(d, attempt, err) }()
-	_, err = r.invoke(d, attempt)
+	took, err = r.invoke(d, attempt)
+	return took
 }
 
 // settle answers for a message whose handler has ended with err.
 func (r *Router) settle(d *delivery, attempt int, err error) {
 	switch {
-	case d.gone():
-		return
 	case err == nil:
-		d.finish(ackDone)
+		d.finish(ackDone) // nothing is sent where it is gone
+		return
+	case d.gone():
 		return
 	case r.ctx.Err() != nil:
 		// It failed because we end: nobody's fault, and another node's now.
@@ -69,32 +71,41 @@ func (r *Router) settle(d *delivery, attempt int, err error) {
 	d.finish(nakAfter(v.after))
 }
 
-// invoke calls the handler with its time limit; a panic is an error.
-func (r *Router) invoke(d *delivery, attempt int) (answer Raw, err error) {
-	if err := checkVersion(d.msg.Header); err != nil {
-		return Raw{}, err
-	}
-	if err := checkSelect(d.msg.Header); err != nil {
-		return Raw{}, err
-	}
-	id, from := idOf(d.msg.Header)
+// invoke calls the handler with its time limit, and returns how long it took; a
+// panic is an error.
+func (r *Router) invoke(d *delivery, attempt int) (took time.Duration, err error) {
 	m := &Msg[Raw]{
-		Body:    Raw{Name: d.kind.name, ContentType: contentTypeOf(d.msg.Header), Data: d.msg.Data},
-		ID:      id,
-		From:    from,
+		Body:    Raw{Name: d.kind.name, ContentType: jsonType, Data: d.msg.Data},
 		Attempt: attempt,
 		Sent:    d.ack.stored,
 		Header:  d.msg.Header,
 	}
-	ctx := withTrace(context.WithValue(d.life.ctx, handlerKey{}, r), d.msg.Header)
+	ctx := d.life.work
+	if id, ok := onlyID(m.Header); ok {
+		m.ID, m.From = id, senderOfID(id)
+	} else {
+		if err := checkVersion(m.Header); err != nil {
+			return 0, err
+		}
+		if err := checkSelect(m.Header); err != nil {
+			return 0, err
+		}
+		m.ID, m.From = idOf(m.Header)
+		m.Body.ContentType = contentTypeOf(m.Header)
+		ctx = withTrace(ctx, m.Header)
+	}
+	began := d.begin()
 	if most := d.kind.timeLimit(); most > 0 {
-		l := limit(ctx, most, errTimeLimit)
+		l := limit(ctx, began.Add(most), errTimeLimit)
 		defer l.end()
 		ctx = l
 	}
-	began := d.begin()
-	defer func() { d.kind.tally.messages.end(time.Since(began)) }()
-	return r.guard(ctx, d.kind, m)
+	defer func() {
+		took = time.Since(began)
+		d.kind.tally.messages.end(took)
+	}()
+	_, err = r.guard(ctx, d.kind, m)
+	return took, err
 }
 
 // guard calls a handler and turns a panic into an error, with the stack in the

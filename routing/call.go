@@ -48,7 +48,6 @@ const (
 type calls struct {
 	replies atomic.Pointer[replies]
 	turns   sync.Map // kind -> *atomic.Uint64: whose turn it is
-	nodes   string   // the CallNodePrefix of the cluster; written by startCalls before replies
 	drops   drops
 
 	mu         sync.Mutex
@@ -111,9 +110,6 @@ func (r *Router) Call(ctx context.Context, to One, m Raw, o CallOptions) (Raw, e
 		}
 	}
 }
-
-// node is where node id answers calls of kind.
-func (c *calls) node(id, kind string) string { return c.nodes + id + "." + kind }
 
 var errNoTarget = errors.New("no target")
 
@@ -301,7 +297,7 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 	answered := false
 	defer func() { in.release(w, answered) }()
 	w.timer.Reset(left)
-	if err := c.publish(r.calls.node(p.ID, kind), reply, left); err != nil {
+	if err := c.publish(p.subject(r.cluster, kind), reply, left); err != nil {
 		c.detached = true
 		return Raw{}, err
 	}

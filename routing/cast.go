@@ -66,13 +66,13 @@ func (r *Router) castSubject(t target, kind string, h nats.Header) (string, erro
 		if err != nil {
 			return "", err
 		}
-		return r.calls.node(p.ID, kind), nil
+		return p.subject(r.cluster, kind), nil
 	case toAny:
 		handlers, err := view.candidates(kind, t.where)
 		if err != nil {
 			return "", err
 		}
-		return r.calls.node(pick(handlers, r.id, nil, r.turn(kind)).ID, kind), nil
+		return pick(handlers, r.id, nil, r.turn(kind)).subject(r.cluster, kind), nil
 	case toOthers:
 		h[wire.HeaderExcept] = []string{r.id}
 	case toNodes:

@@ -11,11 +11,6 @@ import (
 	"github.com/catga/catga-go/internal/wire"
 )
 
-// broadcastFrom is the size of a request in bytes from which on one message to
-// all nodes takes the place of one to each. Below, they take the same time, and
-// of a message to each the server says at once who is not there.
-const broadcastFrom = 4 << 10
-
 // collection is one Gather on its way.
 type collection struct {
 	r     *Router
@@ -90,7 +85,7 @@ func (c *collection) begin(ctx context.Context, to Many, m Raw, o GatherOptions)
 	}
 	c.g = c.in.gather(nodes)
 	c.until, c.done, c.left = make([]time.Time, len(nodes)), make([]bool, len(nodes)), len(nodes)
-	if t.where == nil && t.to != toNodes && len(nodes) > 1 && len(m.Data) >= broadcastFrom {
+	if t.where == nil && t.to != toNodes && len(nodes) > 1 {
 		return c.askAll(t, m, h)
 	}
 	return c.askEach(m, h)
@@ -132,7 +127,7 @@ func (c *collection) askAll(t target, m Raw, h nats.Header) error {
 		}
 		h[wire.HeaderExcept] = []string{c.r.id}
 	}
-	err := c.r.publishCore(c.r.cluster.CallAll(c.kind), c.g.prefix, h, m.Data)
+	err := c.r.publishCore(c.r.cluster.CallAll(c.kind), c.g.replyOfAll(), h, m.Data)
 	if errors.Is(err, ErrUnknown) {
 		c.fail(err)
 		return nil
@@ -143,7 +138,7 @@ func (c *collection) askAll(t target, m Raw, h nats.Header) error {
 // askEach sends a request to each node.
 func (c *collection) askEach(m Raw, h nats.Header) error {
 	for i, p := range c.g.nodes {
-		err := c.r.publishCore(c.r.calls.node(p.ID, c.kind), c.g.reply(i), h, m.Data)
+		err := c.r.publishCore(p.subject(c.r.cluster, c.kind), c.g.reply(i), h, m.Data)
 		switch {
 		case err == nil:
 		case i == 0 && errors.Is(err, ErrNotDelivered):

@@ -85,9 +85,6 @@ func (r *Router) startCalls(ctx context.Context, incarnation uint64) error {
 		return ErrClosed
 	}
 	if next != nil {
-		if c.replies.Load() == nil {
-			c.nodes = r.cluster.CallNodePrefix()
-		}
 		c.retire(c.replies.Swap(next))
 	}
 	if c.dispatcher != nil {
@@ -334,9 +331,14 @@ func (d *dispatcher) refuse(m *nats.Msg, why string) {
 // answer publishes the answer to m; one that does not fit becomes an error that
 // says so. Where m went to many, the answer tells whose it is.
 func (d *dispatcher) answer(m, a *nats.Msg) {
-	toMany := strings.HasPrefix(m.Subject, d.many)
-	if toMany {
-		d.sign(a)
+	unsigned := false
+	if strings.HasPrefix(m.Subject, d.many) {
+		if strings.HasPrefix(m.Reply, d.inboxes) && m.Reply[len(m.Reply)-1] == wire.AnswerMark {
+			a.Subject += d.r.id
+		} else {
+			unsigned = true
+			d.sign(a)
+		}
 	}
 	var err error
 	if a.Header == nil {
@@ -347,7 +349,7 @@ func (d *dispatcher) answer(m, a *nats.Msg) {
 	if errors.Is(err, nats.ErrMaxPayload) {
 		a = errorAnswer(a.Subject, codeTooLarge,
 			fmt.Sprintf("the answer of %d bytes is larger than the server takes", len(a.Data)))
-		if toMany {
+		if unsigned {
 			d.sign(a)
 		}
 		err = d.r.nc.PublishMsg(a)

@@ -66,6 +66,19 @@ func checkHeader(name string, values []string) error {
 	return nil
 }
 
+// onlyID returns the message's id where it is all that h says, as in most
+// messages.
+func onlyID(h nats.Header) (id string, ok bool) {
+	if len(h) != 1 {
+		return "", false
+	}
+	values := h[wire.HeaderMsgID]
+	if len(values) == 0 {
+		return "", false
+	}
+	return values[0], true
+}
+
 // idOf returns the message's id and its sender.
 func idOf(h nats.Header) (id, from string) {
 	id = h.Get(wire.HeaderID)
@@ -75,9 +88,9 @@ func idOf(h nats.Header) (id, from string) {
 	}
 	if f := h.Get(wire.HeaderFrom); f != "" {
 		from = f
-	}
-	if from != "" && wire.CheckNode(from) != nil {
-		from = ""
+		if wire.CheckNode(from) != nil {
+			from = ""
+		}
 	}
 	return id, from
 }

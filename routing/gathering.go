@@ -1,7 +1,9 @@
 package routing
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -15,12 +17,11 @@ import (
 // blocks.
 //
 // Shape of a reply subject: that of a call, then "-" and the number of the node;
-// or "-" alone where one request went to all of them: then the answer tells its
-// node in a header.
+// or "=", where one request went to all of them: each puts its id behind it.
 type gathering struct {
 	number  uint64
-	prefix  string // of the reply subjects, with the "-"
-	nodes   []*peer
+	subject string  // of its answers, up to the mark
+	nodes   []*peer // sorted by id
 	answers chan gathered
 
 	mu    sync.Mutex
@@ -37,9 +38,9 @@ type gathered struct {
 const (
 	// everybody stands for all nodes: the server says that nobody is there.
 	everybody = -1
-	// gatherMark is between the number of a gathering and that of a node, none of
-	// which has one.
-	gatherMark = "-"
+	// gatherMark is between the number of a gathering and that of a node. Numbers
+	// have neither it nor wire.AnswerMark.
+	gatherMark = '-'
 )
 
 // gather registers a gathering. Every gather is followed by one endGather.
@@ -47,44 +48,61 @@ func (r *replies) gather(nodes []*peer) *gathering {
 	number := r.calls.Add(1)
 	g := &gathering{
 		number:  number,
-		prefix:  r.subject(number) + gatherMark,
+		subject: r.subject(number),
 		nodes:   nodes,
 		answers: make(chan gathered, len(nodes)+1),
 		heard:   make([]bool, len(nodes)),
 	}
-	r.gatherings.Store(number, g)
+	s := r.shard(number)
+	s.mu.Lock()
+	s.gatherings[number] = g
+	s.mu.Unlock()
 	return g
 }
 
 // endGather ends a gathering, whatever has arrived.
-func (r *replies) endGather(g *gathering) { r.gatherings.Delete(g.number) }
+func (r *replies) endGather(g *gathering) {
+	s := r.shard(g.number)
+	s.mu.Lock()
+	delete(s.gatherings, g.number)
+	s.mu.Unlock()
+}
 
 // deliverGathered hands an answer to the gathering that waits for it; its reply
 // subject had number and node around the mark.
-func (r *replies) deliverGathered(number, node string, m *nats.Msg) {
+func (r *replies) deliverGathered(number string, mark byte, node string, m *nats.Msg) {
 	n, ok := parseNumber(number)
 	if !ok {
 		return
 	}
-	if g, ok := r.gatherings.Load(n); ok {
-		g.(*gathering).put(node, m)
+	s := r.shard(n)
+	s.mu.Lock()
+	g := s.gatherings[n]
+	s.mu.Unlock()
+	if g == nil {
+		return
 	}
+	if mark == gatherMark {
+		g.put(g.numbered(node), m)
+		return
+	}
+	if node == "" {
+		if isNoResponders(m) {
+			g.put(everybody, m)
+			return
+		}
+		node = m.Header.Get(wire.HeaderFrom)
+	}
+	g.put(g.named(node), m)
 }
 
-// put takes an answer.
-func (g *gathering) put(node string, m *nats.Msg) {
-	i := everybody
-	switch {
-	case node != "":
-		n, err := strconv.ParseUint(node, numberBase, 31)
-		if err != nil || n >= uint64(len(g.nodes)) {
-			return
-		}
-		i = int(n)
-	case !isNoResponders(m):
-		if i = g.find(m.Header.Get(wire.HeaderFrom)); i < 0 {
-			return
-		}
+// nobody stands for none of the nodes.
+const nobody = -2
+
+// put takes an answer of a node, of everybody or of nobody.
+func (g *gathering) put(i int, m *nats.Msg) {
+	if i == nobody {
+		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -98,18 +116,30 @@ func (g *gathering) put(node string, m *nats.Msg) {
 	}
 }
 
-// find returns the number of the node with that id; negative is none.
-func (g *gathering) find(id string) int {
-	for i, p := range g.nodes {
-		if p.ID == id {
-			return i
-		}
+// numbered returns the node whose number that is, or nobody.
+func (g *gathering) numbered(text string) int {
+	n, err := strconv.ParseUint(text, numberBase, 31)
+	if err != nil || n >= uint64(len(g.nodes)) {
+		return nobody
 	}
-	return -1
+	return int(n)
+}
+
+// named returns the node with that id, or nobody.
+func (g *gathering) named(id string) int {
+	i, ok := slices.BinarySearchFunc(g.nodes, id, func(p *peer, id string) int { return strings.Compare(p.ID, id) })
+	if !ok {
+		return nobody
+	}
+	return i
 }
 
 // reply is the reply subject of the request to one node.
 func (g *gathering) reply(node int) string {
-	b := make([]byte, 0, len(g.prefix)+4)
-	return string(strconv.AppendInt(append(b, g.prefix...), int64(node), numberBase))
+	b := make([]byte, 0, len(g.subject)+5)
+	b = append(append(b, g.subject...), gatherMark)
+	return string(strconv.AppendInt(b, int64(node), numberBase))
 }
+
+// replyOfAll is the reply subject of one request to all nodes.
+func (g *gathering) replyOfAll() string { return g.subject + string(wire.AnswerMark) }

@@ -31,8 +31,8 @@ func (p *puller) forget(d *delivery) {
 		delete(p.held, d.ack.seq)
 	}
 	p.mu.Unlock()
-	if p.mixed {
-		p.slotFreed()
+	if p.mixed && p.wanting.Load() >= 0 {
+		p.lookNow()
 	}
 }
 

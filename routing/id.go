@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/catga/catga-go/internal/wire"
 )
 
 // idSource makes message ids: "<sender>.<random>-<n>", so that one header
@@ -27,7 +29,7 @@ func (s idSource) next() string {
 // senderOfID returns the node in an id that idSource made.
 func senderOfID(id string) string {
 	sender, rest, ok := strings.Cut(id, ".")
-	if !ok || !strings.Contains(rest, "-") {
+	if !ok || strings.IndexByte(rest, '-') < 0 || wire.CheckNode(sender) != nil {
 		return ""
 	}
 	return sender

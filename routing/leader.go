@@ -2,6 +2,7 @@ package routing
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -34,11 +35,13 @@ func (d *dispatcher) lead(l *leader) {
 			d.promote()
 		}
 	}()
+	var now time.Time // zero where it has waited since
 	for {
 		var m *nats.Msg
 		select { // one channel alone is cheap to look at
 		case m = <-d.in:
 		default:
+			now = time.Time{}
 			select {
 			case m = <-d.in:
 			case <-d.closing:
@@ -57,7 +60,7 @@ func (d *dispatcher) lead(l *leader) {
 			d.refuse(m, wire.RefusedLeaving)
 			continue
 		}
-		if !d.take(l, m) {
+		if !d.take(l, m, &now) {
 			ended = true
 			return
 		}
@@ -65,7 +68,7 @@ func (d *dispatcher) lead(l *leader) {
 }
 
 // take handles one message; it returns false when l is not the leader any more.
-func (d *dispatcher) take(l *leader, m *nats.Msg) bool {
+func (d *dispatcher) take(l *leader, m *nats.Msg, now *time.Time) bool {
 	s := d.subs[m.Sub]
 	if s == nil || m.Header != nil && !d.r.isFor(m.Header) {
 		return true
@@ -84,7 +87,7 @@ func (d *dispatcher) take(l *leader, m *nats.Msg) bool {
 	l.kind.Store(s)
 	at := l.at.Add(1)
 	d.watch.begin()
-	if next := s.handle(m); next != nil {
+	if next := s.handle(m, now); next != nil {
 		d.running.Go(func() { s.work(next) })
 	}
 	return l.at.CompareAndSwap(at, at+1)

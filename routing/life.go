@@ -15,6 +15,8 @@ type life struct {
 	// or with that of Close.
 	ctx context.Context
 	end context.CancelCauseFunc
+	// work is ctx as the handlers of durable messages get it.
+	work context.Context
 	// over says that Evict has ended it: others have its messages by now, and
 	// nothing that it does counts any more.
 	over atomic.Bool
@@ -24,6 +26,7 @@ type life struct {
 func (r *Router) newLife(incarnation uint64) *life {
 	l := &life{incarnation: incarnation}
 	l.ctx, l.end = context.WithCancelCause(r.ctx)
+	l.work = context.WithValue(l.ctx, handlerKey{}, r)
 	return l
 }
 

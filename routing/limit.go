@@ -22,9 +22,9 @@ type limited struct {
 	stop  context.CancelFunc
 }
 
-// limit returns a ctx that ends with parent, after d, or with end.
-func limit(parent context.Context, d time.Duration, cause error) *limited {
-	return &limited{parent: parent, deadline: time.Now().Add(d), cause: cause}
+// limit returns a ctx that ends with parent, at the deadline, or with end.
+func limit(parent context.Context, deadline time.Time, cause error) *limited {
+	return &limited{parent: parent, deadline: deadline, cause: cause}
 }
 
 // end ends it: the handler has returned.

@@ -50,7 +50,7 @@ func TestLimitIsAContext(t *testing.T) {
 					defer endTwo(nil)
 					want, cancel := context.WithTimeoutCause(one, time.Second, why)
 					defer cancel()
-					got := limit(two, time.Second, why)
+					got := limit(two, time.Now().Add(time.Second), why)
 					defer got.end()
 					if early {
 						questions[first](got)
@@ -79,7 +79,7 @@ func TestLimitIsAContext(t *testing.T) {
 // TestLimitWakesWhoWaits: who waits is woken when the time is up, exactly.
 func TestLimitWakesWhoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := limit(t.Context(), time.Minute, errTimeLimit)
+		ctx := limit(t.Context(), time.Now().Add(time.Minute), errTimeLimit)
 		defer ctx.end()
 		child, cancel := context.WithCancel(ctx)
 		defer cancel()

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -107,8 +108,9 @@ func (p *puller) orderMore(timer *time.Timer) {
 	if !p.r.durable.link.up.Load() || p.sub == nil {
 		return
 	}
+	p.wanting.Store(p.wants()) // before the load is looked at, so that no word is missed
 	n := p.free()
-	if n <= 0 || p.ordered > 0 && n < (p.limit+1)/2 {
+	if n < p.worth() {
 		return
 	}
 	if wait := time.Until(p.resume); wait > 0 {
@@ -136,6 +138,26 @@ func (p *puller) orderMore(timer *time.Timer) {
 	}
 	p.orders[p.order] = n
 	p.ordered += n
+	p.wanting.Store(p.wants())
+}
+
+// worth is how many free slots are worth an order: any where none stands, else
+// half of all.
+func (p *puller) worth() int {
+	if p.ordered == 0 {
+		return 1
+	}
+	return (p.limit + 1) / 2
+}
+
+// wants is the load of a lane from which on downwards there may be as many free
+// slots as an order is worth; negative is none.
+func (p *puller) wants() int64 {
+	most := p.limit - p.ordered - p.worth()
+	if p.mixed && most >= 0 {
+		return math.MaxInt64 // the load of one lane alone does not tell
+	}
+	return int64(most)
 }
 
 // later puts the next order off.

@@ -103,7 +103,7 @@ func (l *lane) resume() {
 // tell makes those who order messages for the lane look at it.
 func (l *lane) tell() {
 	for _, p := range l.sources {
-		p.slotFreed()
+		p.lookNow()
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"sync/atomic"
+
+	"github.com/catga/catga-go/internal/wire"
 )
 
 // Peer is what routing knows of a node: who it is and what it can do.
@@ -51,7 +53,7 @@ type Change struct {
 }
 
 // peer is one incarnation of a node in a snapshot. Nothing in it changes but
-// pending; gone is closed when that incarnation is lost, left, or replaced.
+// pending and subjects; gone is closed when that incarnation is lost, left, or replaced.
 type peer struct {
 	Peer
 	lost bool // gone without a goodbye: only its mail is of interest
@@ -59,6 +61,29 @@ type peer struct {
 	// pending is how many calls of this router wait for its answer. It belongs
 	// to the incarnation, as gone does.
 	pending *atomic.Int64
+	// subjects is where it answers calls, by kind: those that were asked for.
+	subjects atomic.Pointer[map[string]string]
+}
+
+// subject is where p answers calls of kind. It is made once: to put it together
+// for each message takes longer than everything else that is done to choose a
+// node.
+func (p *peer) subject(c wire.Cluster, kind string) string {
+	var known map[string]string
+	if have := p.subjects.Load(); have != nil {
+		known = *have
+	}
+	s, ok := known[kind]
+	if !ok {
+		s = c.CallNode(p.ID, kind)
+		next := maps.Clone(known)
+		if next == nil {
+			next = make(map[string]string, 1)
+		}
+		next[kind] = s
+		p.subjects.Store(&next) // of two at once, one is made again
+	}
+	return s
 }
 
 func (p Peer) handles(kind string) bool { return slices.Contains(p.Kinds, kind) }

@@ -39,8 +39,11 @@ type puller struct {
 	asks  chan chan []uint64 // what is in hand, in order with the arrivals
 	looks chan chan bool     // whether the loop is at work
 	stop  chan struct{}      // drain: no more orders
-	once  sync.Once
-	done  chan struct{} // the loop has ended
+	// wanting is the load of a lane down to which no more would be ordered. A
+	// word for each message that is done would wake the loop as often.
+	wanting atomic.Int64
+	once    sync.Once
+	done    chan struct{} // the loop has ended
 
 	// Of the loop alone.
 	life    *life // to which what arrives belongs
@@ -108,8 +111,7 @@ func (p *puller) run(ctx context.Context) {
 			p.endOrders(ctx) // the lanes are closed and hand back what arrives
 			return
 		case m := <-p.msgs:
-			p.receive(m)
-			p.drainArrived()
+			p.receiveAll(m)
 		case <-p.freed:
 		case why := <-p.woken:
 			switch why {
@@ -131,7 +133,19 @@ func (p *puller) run(ctx context.Context) {
 	}
 }
 
+// drainArrived receives what is there.
 func (p *puller) drainArrived() {
+	select {
+	case m := <-p.msgs:
+		p.receiveAll(m)
+	default:
+	}
+}
+
+// receiveAll receives m and what came with it.
+func (p *puller) receiveAll(m *nats.Msg) {
+	p.heard = time.Now()
+	p.receive(m)
 	for range len(p.msgs) {
 		p.receive(<-p.msgs)
 	}
@@ -140,7 +154,6 @@ func (p *puller) drainArrived() {
 // receive takes one message of the subscription: a delivery, or a word of the
 // server about an order.
 func (p *puller) receive(m *nats.Msg) {
-	p.heard = time.Now()
 	if len(m.Data) == 0 && m.Header != nil {
 		if status := m.Header.Get(statusHeader); status != "" && !strings.HasPrefix(m.Reply, ackPrefix) {
 			p.status(m, status)
@@ -205,8 +218,8 @@ func (p *puller) wasMade() bool {
 	return !p.made.IsZero()
 }
 
-// slotFreed lets the loop look whether more can be ordered.
-func (p *puller) slotFreed() {
+// lookNow lets the loop look whether more can be ordered.
+func (p *puller) lookNow() {
 	select {
 	case p.freed <- struct{}{}:
 	default:

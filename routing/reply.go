@@ -32,8 +32,6 @@ type replies struct {
 
 	calls  atomic.Uint64
 	shards [replyShards]replyShard
-	// gatherings are the Gathers that wait: number -> *gathering.
-	gatherings sync.Map
 	// Per inbox, not per process: a channel belongs to the test bubble that it
 	// was made in.
 	pool sync.Pool
@@ -51,9 +49,10 @@ const (
 // replyShard is a part of the table with its own lock, so that callers on
 // several cores do not queue for one.
 type replyShard struct {
-	mu      sync.Mutex
-	waiting map[uint64]*pending
-	_       [48]byte // the next shard is on another cache line
+	mu         sync.Mutex
+	waiting    map[uint64]*pending
+	gatherings map[uint64]*gathering
+	_          [40]byte // the next shard is on another cache line
 }
 
 // pending is one call that waits. Its channel holds one message, so the inbox
@@ -74,6 +73,7 @@ func newReplies(prefix string) *replies {
 	}
 	for i := range r.shards {
 		r.shards[i].waiting = make(map[uint64]*pending)
+		r.shards[i].gatherings = make(map[uint64]*gathering)
 	}
 	r.pool.New = func() any {
 		t := time.NewTimer(time.Hour)
@@ -128,8 +128,8 @@ func (r *replies) deliver(m *nats.Msg) {
 	if !ok {
 		return
 	}
-	if number, node, ok := strings.Cut(token, gatherMark); ok {
-		r.deliverGathered(number, node, m)
+	if i := max(strings.IndexByte(token, gatherMark), strings.IndexByte(token, wire.AnswerMark)); i >= 0 {
+		r.deliverGathered(token[:i], token[i], token[i+1:], m)
 		return
 	}
 	number, ok := parseNumber(token)
@@ -169,14 +169,10 @@ func parseNumber(text string) (n uint64, ok bool) {
 // waiting counts the calls and gatherings that wait.
 func (r *replies) waiting() int {
 	n := 0
-	r.gatherings.Range(func(any, any) bool {
-		n++
-		return true
-	})
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		n += len(s.waiting)
+		n += len(s.waiting) + len(s.gatherings)
 		s.mu.Unlock()
 	}
 	return n
@@ -196,11 +192,7 @@ func (r *replies) close() {
 // wantsAnswer says whether whoever sent a message with that reply subject
 // waits for an answer.
 func wantsAnswer(reply string) bool {
-	if reply == "" {
-		return false
-	}
-	_, cast := wire.CasterOf(reply)
-	return !cast
+	return reply != "" && !wire.IsCastReply(reply)
 }
 
 // flush waits until the server has processed what was sent before, as far as a

@@ -143,7 +143,7 @@ func FuzzReplyToken(f *testing.F) {
 		if len(g.answers) > 0 {
 			t.Fatalf("%q is not under the prefix", token)
 		}
-		if strings.HasPrefix(r.prefix+token, g.prefix) {
+		if strings.HasPrefix(r.prefix+token, g.subject+"-") || strings.HasPrefix(r.prefix+token, g.replyOfAll()) {
 			return
 		}
 		r.deliver(&nats.Msg{Subject: r.prefix + token}) // must not panic

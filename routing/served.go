@@ -100,32 +100,40 @@ func (s *served) leave() *nats.Msg {
 // work runs m, and then what waited for its place: in a flood a goroutine takes
 // the queue along.
 func (s *served) work(m *nats.Msg) {
+	var now time.Time
 	for m != nil {
-		m = s.handle(m)
+		m = s.handle(m, &now)
 	}
 }
 
 // handle runs m and gives its place back. It returns the message that takes the
 // place over, or nil; where the handler ends its goroutine another one goes on.
-func (s *served) handle(m *nats.Msg) (next *nats.Msg) {
+//
+// now is the time, or zero; it is left as the time when the handler has ended. To
+// look at the clock takes as long as much of the rest.
+func (s *served) handle(m *nats.Msg, now *time.Time) (next *nats.Msg) {
 	returned := false
 	defer func() {
 		if next = s.leave(); next != nil && !returned {
 			s.d.running.Go(func() { s.work(next) })
 		}
 	}()
-	s.run(m)
+	s.run(m, now)
 	returned = true
 	return nil
 }
 
 // run runs the handler for m, and answers.
-func (s *served) run(m *nats.Msg) {
+func (s *served) run(m *nats.Msg, now *time.Time) {
 	d := s.d
 	var a Raw
 	err := errGoexit // unless the handler returns
 	defer func() { s.answer(m, a, err) }()
-	start := time.Now()
+	start := *now
+	if start.IsZero() {
+		start = time.Now()
+	}
+	*now = time.Time{}
 	var req request
 	if err = decodeRequest(&req, d.inboxes, m); err != nil {
 		return
@@ -138,11 +146,19 @@ func (s *served) run(m *nats.Msg) {
 	err = errGoexit
 	req.msg.Body.Name = s.name
 	req.msg.Sent = start
-	ctx, cancel := s.context(life.ctx, req.timeout, m.Header)
-	defer cancel()
+	ctx := life.ctx
+	if m.Header != nil {
+		ctx = withTrace(ctx, m.Header)
+	}
+	if most := s.limit(req.timeout); most > 0 {
+		l := limit(ctx, start.Add(most), nil)
+		defer l.end()
+		ctx = l
+	}
 	s.tally.calls.begin()
 	defer func() {
 		took := time.Since(start)
+		*now = start.Add(took)
 		s.tally.calls.end(took)
 		mean := s.mean.Load()
 		s.mean.Store(mean + (int64(took)-mean)/meanWeight)
@@ -203,21 +219,13 @@ func (s *served) answer(m *nats.Msg, a Raw, err error) {
 	}
 }
 
-// context is the ctx of one handler within that of the node's life: it ends with
-// most, the caller's time, or with the time limit of the kind. It is that of
-// the life where there is neither.
-func (s *served) context(ctx context.Context, most time.Duration, h nats.Header) (context.Context, context.CancelFunc) {
-	if h != nil {
-		ctx = withTrace(ctx, h)
+// limit is how long a handler may run: the caller's time, or the time limit of
+// the kind, whichever is less; 0 is for ever.
+func (s *served) limit(callers time.Duration) time.Duration {
+	if t := s.opts.TimeLimit; t > 0 && (callers == 0 || t < callers) {
+		return t
 	}
-	if t := s.opts.TimeLimit; t > 0 && (most == 0 || t < most) {
-		most = t
-	}
-	if most == 0 {
-		return ctx, func() {}
-	}
-	l := limit(ctx, most, nil)
-	return l, l.end
+	return callers
 }
 
 // call runs the handler; a panic is an error without the stack, which is for

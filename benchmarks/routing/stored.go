@@ -93,7 +93,7 @@ func handles(name, kind string) benchCase {
 // fill stores n messages.
 func (g *ground) fill(ctx context.Context, subject string, n int) error {
 	for range n {
-		if _, err := g.js.PublishMsgAsync(withID(subject, g.body)); err != nil {
+		if _, err := g.js.PublishMsgAsync(withID(subject, g.body), jetstream.WithStallWait(handleWait)); err != nil {
 			return err
 		}
 	}

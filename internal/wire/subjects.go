@@ -162,9 +162,6 @@ func (c Cluster) CallNode(id, kind string) string {
 	return c.prefix() + "call.node." + id + "." + kind
 }
 
-// CallNodePrefix is CallNode up to the node's id, for those who build many.
-func (c Cluster) CallNodePrefix() string { return c.prefix() + "call.node." }
-
 // CallAll is where every handler of kind hears at-most-once messages and gathers.
 func (c Cluster) CallAll(kind string) string { return c.CallAllPrefix() + kind }
 
@@ -186,6 +183,10 @@ func (c Cluster) Inbox(id string, incarnation uint64, token string) string {
 func (c Cluster) InboxPrefix(id string, incarnation uint64) string {
 	return c.prefix() + "inbox." + id + "." + strconv.FormatUint(incarnation, 10) + "."
 }
+
+// AnswerMark ends the reply subject of a node's request to many: who answers puts
+// its id behind it.
+const AnswerMark = '='
 
 // InboxRoot is the subject of every reply inbox up to the node's id.
 func (c Cluster) InboxRoot() string { return c.prefix() + "inbox." }
@@ -218,6 +219,9 @@ func CasterOf(reply string) (id string, ok bool) {
 	}
 	return id, true
 }
+
+// IsCastReply reports whether reply is for nobody to answer, whoever sent it.
+func IsCastReply(reply string) bool { return strings.HasPrefix(reply, castRoot) }
 
 const castRoot = "_."
 
