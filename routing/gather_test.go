@@ -479,7 +479,7 @@ func TestGatherFromForeignAnswers(t *testing.T) {
 	w := newTown(t)
 	a := w.node("a", nil)
 	w.open()
-	w.tell(ghost("b", "k"), ghost("c", "k"), ghost("d", "k"))
+	w.tell(ghost("b", "k"), ghost("c", "k"), ghost("d-1", "k"))
 	nc := w.conn()
 	answer := func(subject string) {
 		_, err := nc.Subscribe(subject, func(m *nats.Msg) {
@@ -487,7 +487,7 @@ func TestGatherFromForeignAnswers(t *testing.T) {
 				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Data: []byte(id), Header: nats.Header{wire.HeaderFrom: {id}}})
 				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply + "zoe", Data: []byte(id), Header: nats.Header{wire.HeaderFrom: {id}}})
 			}
-			_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply + "d", Data: []byte("d"), Header: nats.Header{wire.HeaderFrom: {"c"}}})
+			_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply + "d-1", Data: []byte("d-1"), Header: nats.Header{wire.HeaderFrom: {"c"}}})
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -498,7 +498,7 @@ func TestGatherFromForeignAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := gather(t.Context(), a, All(), Raw{Name: "k"})
-	if bodies(t, got) != "b c d" {
+	if bodies(t, got) != "b c d-1" {
 		t.Error(got)
 	}
 }

@@ -146,7 +146,7 @@ func (l *lane) next(took time.Duration) *delivery {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if took > 0 {
-		l.mean += (took - l.mean) / meanWeight
+		l.mean += (min(took, outlier) - l.mean) / meanWeight
 	}
 	if l.head == len(l.waiting) {
 		l.waiting, l.head = l.waiting[:0], 0

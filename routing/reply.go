@@ -128,7 +128,11 @@ func (r *replies) deliver(m *nats.Msg) {
 	if !ok {
 		return
 	}
-	if i := max(strings.IndexByte(token, gatherMark), strings.IndexByte(token, wire.AnswerMark)); i >= 0 {
+	i := strings.IndexByte(token, wire.AnswerMark)
+	if i < 0 { // before the other mark: ids have that, too
+		i = strings.IndexByte(token, gatherMark)
+	}
+	if i >= 0 {
 		r.deliverGathered(token[:i], token[i], token[i+1:], m)
 		return
 	}

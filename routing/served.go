@@ -19,6 +19,9 @@ const (
 	slowKind = 200 * time.Microsecond
 	// meanWeight is the share of one message in the moving mean, as a divisor.
 	meanWeight = 8
+	// outlier is the most that one message adds to the mean. A handler that is
+	// held up once, by the scheduler as a rule, is not slow for a hundred messages.
+	outlier = 10 * slowKind
 )
 
 // served is one kind as the dispatcher sees it.
@@ -161,7 +164,7 @@ func (s *served) run(m *nats.Msg, now *time.Time) {
 		*now = start.Add(took)
 		s.tally.calls.end(took)
 		mean := s.mean.Load()
-		s.mean.Store(mean + (int64(took)-mean)/meanWeight)
+		s.mean.Store(mean + (int64(min(took, outlier))-mean)/meanWeight)
 		if err != nil {
 			err = s.failed(m, life, err)
 		}
