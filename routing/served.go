@@ -118,7 +118,8 @@ func (s *served) handle(m *nats.Msg, now *time.Time) (next *nats.Msg) {
 	returned := false
 	defer func() {
 		if next = s.leave(); next != nil && !returned {
-			s.d.running.Go(func() { s.work(next) })
+			rest := next // for the other goroutine: next itself stays off the heap
+			s.d.running.Go(func() { s.work(rest) })
 		}
 	}()
 	s.run(m, now)

@@ -22,6 +22,16 @@ const (
 	castWait = 10 * time.Second
 )
 
+// Plain NATS with names as long as ours, which say who sends what to whom: every
+// byte of a name is read by the server and by the receiver.
+const (
+	namedCast  = "plain." + clusterName + ".call.node.callee." + kindCast
+	namedReply = "_.caller"
+)
+
+// castSides are the sides of casts.
+var castSides = []string{ours, raw, named}
+
 func castControl(side string) string { return "control.cast." + side }
 
 // castCounter counts in the handler, and tells over a connection that nothing
@@ -52,10 +62,11 @@ func casts(name string) benchCase {
 				ours: func() error {
 					return g.node.Send(ctx, cluster.Any(), cluster.Raw{Name: kindCast, Data: g.body}, cluster.AtMostOnce())
 				},
-				raw: func() error { return g.nc.Publish(rawCall(kindCast), g.body) },
+				raw:   func() error { return g.nc.Publish(rawCall(kindCast), g.body) },
+				named: func() error { return g.nc.PublishRequest(namedCast, namedReply, g.body) },
 			}
 			var sides []side
-			for _, name := range []string{ours, raw} {
+			for _, name := range castSides {
 				heard := make(chan *nats.Msg, 1024)
 				sub, err := control.ChanSubscribe(castControl(name), heard)
 				if err != nil {

@@ -100,7 +100,7 @@ func newLocalCallee(ctx context.Context, dial dialer) (c *localCallee, err error
 	if err != nil {
 		return c, err
 	}
-	for _, side := range []string{ours, raw} {
+	for _, side := range castSides {
 		c.casts[side] = &castCounter{nc: control, subject: castControl(side)}
 	}
 	if err := c.subscribeRaw(); err != nil {
@@ -184,13 +184,14 @@ func (c *localCallee) subscribeRaw() error {
 			_ = m.Respond(m.Data) // the caller would wait and say so
 		}
 	}
-	for kind, handler := range map[string]nats.MsgHandler{
-		kindEcho:  echo(func() {}),
-		kindSlow:  echo(slowWork),
-		kindMixed: echo(mixedWork()),
-		kindCast:  func(*nats.Msg) { c.casts[raw].count() },
+	for subject, handler := range map[string]nats.MsgHandler{
+		rawCall(kindEcho):  echo(func() {}),
+		rawCall(kindSlow):  echo(slowWork),
+		rawCall(kindMixed): echo(mixedWork()),
+		rawCall(kindCast):  func(*nats.Msg) { c.casts[raw].count() },
+		namedCast:          func(*nats.Msg) { c.casts[named].count() },
 	} {
-		if _, err := c.nc.Subscribe(rawCall(kind), handler); err != nil {
+		if _, err := c.nc.Subscribe(subject, handler); err != nil {
 			return err
 		}
 	}

@@ -118,6 +118,7 @@ const (
 	ours  = "ours"
 	raw   = "raw"
 	micro = "micro"
+	named = "named" // raw, with names as long as ours
 )
 
 // run measures round by round, each side in each of them, and begins each with
