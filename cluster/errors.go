@@ -46,6 +46,8 @@ var (
 	ErrNodeTaken = kvregistry.ErrNodeTaken
 	// ErrNoDeadLetter means that there is no dead letter of that number.
 	ErrNoDeadLetter = routing.ErrNoDeadLetter
+	// ErrNotDelayed means that no delayed message of that ID waits.
+	ErrNotDelayed = routing.ErrNotDelayed
 	// ErrJoined means that Join or Observe was called before.
 	ErrJoined = kvregistry.ErrJoined
 )
@@ -69,6 +71,10 @@ var (
 // the caller. A handler returns one to choose Code and Message; any other error
 // travels as code 500 with its text.
 type HandlerError = routing.HandlerError
+
+// BatchError tells which messages of a SendBatch are not stored for sure, and why;
+// errors.Is finds the outcomes and reasons of all of them.
+type BatchError = routing.BatchError
 
 // Permanent marks an error that no retry can mend: the message goes straight to
 // the dead letters. backoff/v4's Permanent means the same.

@@ -8,7 +8,7 @@ import (
 	"github.com/catga/catga-go/routing"
 )
 
-// SendOption is an option of Send and Broadcast.
+// SendOption is an option of Send, SendBatch and Broadcast.
 type SendOption interface{ send(*routing.SendOptions) }
 
 // CallOption is an option of Call and CallRaw.
@@ -41,6 +41,20 @@ func AtMostOnce() SendOption {
 // repeat returns ErrDuplicate.
 func ID(id string) SendOption {
 	return sendOption(func(o *routing.SendOptions) { o.ID = id })
+}
+
+// At delays a durable message to one node, To or Any, until t, by the clock of the
+// NATS server: it is stored now, survives the end of its sender, and is delivered
+// up to a second later than t. A t that is over is now. With an ID it can be taken
+// back by Cancel, and the same id, target and kind is stored once while it waits.
+// It needs nats-server 2.12.
+func At(t time.Time) SendOption {
+	return sendOption(func(o *routing.SendOptions) { o.At = t })
+}
+
+// After is At(time.Now().Add(d)), counted from when the verb is called.
+func After(d time.Duration) SendOption {
+	return sendOption(func(o *routing.SendOptions) { o.At = time.Now().Add(d) })
 }
 
 // Idempotent allows Call to ask another node where it is unknown whether the
@@ -86,7 +100,7 @@ func Concurrency(n int) HandleOption {
 }
 
 // TimeLimit ends the ctx of a handler after d. By default a durable handler has
-// no limit and a call has the caller's. Go cannot stop a handler: one that
+// five minutes and a call has the caller's; negative is no limit. Go cannot stop a handler: one that
 // ignores its ctx keeps its message until it returns.
 func TimeLimit(d time.Duration) HandleOption {
 	return handleOption(func(o *routing.HandleOptions) { o.TimeLimit = d })

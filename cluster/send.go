@@ -30,12 +30,46 @@ func (n *Node) Send(ctx context.Context, to Target, m Message, opts ...SendOptio
 	if len(opts) == 0 {
 		return n.router.Send(ctx, to, raw, routing.SendOptions{})
 	}
+	return n.router.Send(ctx, to, raw, sendOptions(opts))
+}
+
+func sendOptions(opts []SendOption) routing.SendOptions {
 	var o routing.SendOptions // on the heap: options are anybody's functions
 	for _, opt := range opts {
 		opt.send(&o)
 	}
-	return n.router.Send(ctx, to, raw, o)
+	return o
 }
+
+// SendBatch sends many messages to a target without waiting for one before it
+// sends the next, and returns when all are stored. They are stored one by one, in
+// order as long as nothing fails; when one fails the others are stored
+// nevertheless. With ID(id) the messages have the ids "<id>-0", "<id>-1" and so
+// on: a batch that is repeated stores only what is missing, and is ErrDuplicate
+// when nothing was.
+//
+// Errors: ErrNotDelivered, where nothing was sent because one of the messages
+// cannot be; else *BatchError, which tells for each message what Send would have
+// returned. Those with ErrUnknown may be stored.
+func (n *Node) SendBatch(ctx context.Context, to Target, ms []Message, opts ...SendOption) error {
+	raws := make([]Raw, len(ms))
+	for i, m := range ms {
+		var err error
+		if raws[i], err = n.encode(m); err != nil {
+			return err
+		}
+	}
+	return n.router.SendBatch(ctx, to, raws, sendOptions(opts))
+}
+
+// Cancel takes back the delayed messages that were sent with ID(id), of every
+// kind and target, by any node. One whose time has just come may be handled though
+// Cancel returned nil.
+//
+// Errors: ErrNotDelayed (it was handed out, cancelled, or never sent), ErrDenied
+// (a user needs STREAM.PURGE of the work stream for it), ErrNotJoined, ErrClosed,
+// or what ended ctx.
+func (n *Node) Cancel(ctx context.Context, id string) error { return n.router.Cancel(ctx, id) }
 
 // Broadcast is Send to All().
 func (n *Node) Broadcast(ctx context.Context, m Message, opts ...SendOption) error {

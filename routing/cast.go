@@ -2,6 +2,7 @@ package routing
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -23,6 +24,9 @@ func (r *Router) cast(ctx context.Context, to Target, m Raw, o SendOptions) erro
 	}
 	if err := checkCallerID(o.ID); err != nil {
 		return notDelivered(err)
+	}
+	if o.delayed() {
+		return notDelivered(errors.New("a message at most once cannot be delayed: it is not stored"))
 	}
 	extra := 0
 	if o.ID != "" {

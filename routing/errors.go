@@ -49,6 +49,10 @@ var ErrDuplicate = errors.New("routing: a message with this id is already stored
 // replayed, dropped, or is past its age.
 var ErrNoDeadLetter = errors.New("routing: no such dead letter")
 
+// ErrNotDelayed says that no delayed message with that id waits: it was handed
+// out, cancelled, or never sent.
+var ErrNotDelayed = errors.New("routing: no such delayed message")
+
 // HandlerError is the answer of a handler that failed. It is an outcome of its
 // own: the call arrived, ran and said no; it is never retried for the caller.
 type HandlerError struct {

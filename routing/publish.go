@@ -70,10 +70,15 @@ func (r *Router) store(ctx context.Context, m *nats.Msg) (stored, error) {
 	if ctx.Err() != nil {
 		return stored{}, notDelivered(ctxReason(ctx))
 	}
+	return r.storeAfter(ctx, m, nil)
+}
+
+// storeAfter is store after an earlier attempt whose end was not seen, and why;
+// nil is no such attempt. ctx has a deadline.
+func (r *Router) storeAfter(ctx context.Context, m *nats.Msg, doubt error) (stored, error) {
 	var (
-		doubt error // of the first attempt whose end was not seen
-		last  error // why the last one did not work
-		wait  *pause
+		last error // why the last attempt did not work
+		wait *pause
 	)
 	for limit := firstAttempt; ; limit = min(2*limit, lastAttempt) {
 		ack, sent, err := r.tryStore(ctx, m, limit)
@@ -107,34 +112,59 @@ func (r *Router) store(ctx context.Context, m *nats.Msg) (stored, error) {
 // errNoWord is an attempt of which nothing was heard.
 var errNoWord = errors.New("the server did not answer")
 
-// tryStore is one attempt, which waits for limit. sent says of an error that the message may be stored.
+// tryStore is one attempt, which waits for limit. sent says of an error that the
+// message may be stored.
 func (r *Router) tryStore(ctx context.Context, m *nats.Msg, limit time.Duration) (ack pubAck, sent bool, err error) {
+	a, err := r.beginStore(m, limit)
+	if err != nil {
+		return pubAck{}, false, err
+	}
+	return r.endStore(ctx, m, a)
+}
+
+// storing is an attempt to store a message whose end is not seen yet.
+type storing struct {
+	inbox *replies
+	p     *pending
+	lost  <-chan struct{}
+}
+
+// beginStore sends m, of which endStore hears within limit. Of an error nothing is
+// stored; else endStore follows.
+func (r *Router) beginStore(m *nats.Msg, limit time.Duration) (storing, error) {
 	if !r.nc.IsConnected() {
 		// Not into the reconnect buffer: it would be sent after we gave up.
 		if r.nc.IsClosed() {
-			return pubAck{}, false, nats.ErrConnectionClosed
+			return storing{}, nats.ErrConnectionClosed
 		}
-		return pubAck{}, false, nats.ErrDisconnected
+		return storing{}, nats.ErrDisconnected
 	}
 	lost := r.durable.link.lost()
 	inbox := r.calls.replies.Load()
 	if inbox == nil {
-		return pubAck{}, false, ErrNotJoined
+		return storing{}, ErrNotJoined
 	}
 	p, reply := inbox.await()
-	answered := false
-	defer func() { inbox.release(p, answered) }()
 	out := *m
 	out.Reply = reply
 	if err := r.nc.PublishMsg(&out); err != nil {
+		inbox.release(p, false)
 		if errors.Is(err, nats.ErrMaxPayload) {
 			err = fmt.Errorf("%w: %w", ErrTooLarge, err)
 		}
-		return pubAck{}, false, err
+		return storing{}, err
 	}
 	p.timer.Reset(limit)
+	return storing{inbox, p, lost}, nil
+}
+
+// endStore waits for the end of an attempt. sent says of an error that the
+// message may be stored.
+func (r *Router) endStore(ctx context.Context, m *nats.Msg, a storing) (ack pubAck, sent bool, err error) {
+	answered := false
+	defer func() { a.inbox.release(a.p, answered) }()
 	select {
-	case answer := <-p.answer:
+	case answer := <-a.p.answer:
 		answered = true
 		if len(answer.Data) == 0 && answer.Header.Get(statusHeader) == "503" {
 			return pubAck{}, false, nats.ErrNoResponders
@@ -148,11 +178,11 @@ func (r *Router) tryStore(ctx context.Context, m *nats.Msg, limit time.Duration)
 			err = fmt.Errorf("%w: %w", ErrTooLarge, err)
 		}
 		return pubAck{}, !refused || api.ErrorCode == codeDuplicateInProcess, err
-	case <-lost:
+	case <-a.lost:
 		return pubAck{}, true, nats.ErrDisconnected
-	case <-inbox.closed:
+	case <-a.inbox.closed:
 		return pubAck{}, true, ErrClosed
-	case <-p.timer.C:
+	case <-a.p.timer.C:
 		err = errNoWord
 	case <-ctx.Done():
 		err = ctxReason(ctx)

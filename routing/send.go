@@ -24,6 +24,9 @@ type SendOptions struct {
 	ID string
 	// AtMostOnce sends the message now or not at all, without storing it.
 	AtMostOnce bool
+	// At is when the message is to be delivered; the zero time, or one that is
+	// over, is now. See Router.Cancel.
+	At time.Time
 	// Header is added to the message. Names that begin with Nats- or Catga- are
 	// refused.
 	Header nats.Header
@@ -55,35 +58,54 @@ func (r *Router) Send(ctx context.Context, to Target, m Raw, o SendOptions) erro
 	if o.AtMostOnce {
 		return r.cast(ctx, to, m, o)
 	}
-	if err := r.admits(ctx); err != nil {
+	msg, err := r.prepared(ctx, to, m, o)
+	if err != nil {
 		return notDelivered(err)
+	}
+	s, err := r.store(ctx, msg)
+	return sent(s, err, o)
+}
+
+// prepared makes the message to store, or says why nothing is to be stored.
+func (r *Router) prepared(ctx context.Context, to Target, m Raw, o SendOptions) (*nats.Msg, error) {
+	if err := r.admits(ctx); err != nil {
+		return nil, err
 	}
 	if to == nil {
-		return notDelivered(errNoTarget)
+		return nil, errNoTarget
 	}
 	if ctx.Err() != nil {
-		return notDelivered(ctxReason(ctx))
+		return nil, ctxReason(ctx)
 	}
 	if err := checkCallerID(o.ID); err != nil {
-		return notDelivered(err)
+		return nil, err
 	}
 	if err := wire.CheckKind(m.Name); err != nil {
-		return notDelivered(err)
+		return nil, err
 	}
 	t, err := r.aim(ctx, to.target(), m.Name)
 	if err != nil {
-		return notDelivered(err)
+		return nil, err
 	}
 	msg, err := r.envelope(ctx, t, m, o)
 	if err != nil {
-		return notDelivered(err)
+		return nil, err
+	}
+	if o.delayed() {
+		if err := r.delay(msg, t, m.Name, o); err != nil {
+			return nil, err
+		}
 	}
 	if most := r.nc.MaxPayload() - deadRoom; most > deadRoom && int64(msg.Size()) > most {
-		return notDelivered(fmt.Errorf("%w: %d bytes, %d at most", ErrTooLarge, msg.Size(), most))
+		return nil, fmt.Errorf("%w: %d bytes, %d at most", ErrTooLarge, msg.Size(), most)
 	}
-	s, err := r.store(ctx, msg)
+	return msg, nil
+}
+
+// sent is what the sender is told of a message that was stored or not.
+func sent(s stored, err error, o SendOptions) error {
 	if err != nil {
-		return err
+		return delayError(err, o)
 	}
 	if s.duplicate && o.ID != "" && !s.repeated {
 		return ErrDuplicate

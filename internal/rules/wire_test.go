@@ -53,7 +53,7 @@ func TestWireIsDocumented(t *testing.T) {
 		c.Tripwire(), c.TripwireDeleted("<id>-<incarnation>-<n>"),
 		c.Ask(id), c.On("<server>"), c.Held(kind),
 		c.WorkStream(), c.FanoutStream(), c.DeadStream(),
-		c.NodeMail(id, kind), c.Work(kind), c.All(kind), c.Sched(id), c.Dead(kind),
+		c.NodeMail(id, kind), c.Work(kind), c.All(kind), c.Sched("<id hash>", "<scope hash>"), c.Dead(kind),
 		c.CallNode(id, kind), c.CallAll(kind), c.CallAny(kind),
 		wire.NodeConsumer(id), wire.CallQueue,
 		strings.Replace(c.Ping(id, 0), ".0", ".<incarnation>", 1),

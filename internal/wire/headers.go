@@ -45,6 +45,11 @@ const (
 	// HeaderTTL is the life of one stored message, in whole seconds.
 	HeaderTTL = "Nats-TTL"
 
+	// HeaderSchedule is when the server delivers a delayed message, and
+	// HeaderScheduleTarget to which subject.
+	HeaderSchedule       = "Nats-Schedule"
+	HeaderScheduleTarget = "Nats-Schedule-Target"
+
 	// What a dead letter says of its end.
 	HeaderDeadReason   = "Catga-Dead-Reason"
 	HeaderDeadNode     = "Catga-Dead-Node"

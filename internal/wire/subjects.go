@@ -138,8 +138,9 @@ func (c Cluster) Key(slot int, kind string) string {
 	return c.prefix() + "key." + strconv.Itoa(slot) + "." + kind
 }
 
-// Sched is the subject of the delayed message with that id.
-func (c Cluster) Sched(id string) string { return c.prefix() + "sched." + id }
+// Sched is the subject of a delayed message: of a hash of its id, and one of what
+// the id is scoped to.
+func (c Cluster) Sched(id, scope string) string { return c.prefix() + "sched." + id + "." + scope }
 
 // Dead is the subject of the dead letters of kind.
 func (c Cluster) Dead(kind string) string { return c.prefix() + "dead." + kind }

@@ -41,7 +41,7 @@ func TestEachSubjectHasOnePlace(t *testing.T) {
 		c.NodeMail("n1", kind):     c.WorkStream(),
 		c.Work(kind):               c.WorkStream(),
 		c.Key(3, kind):             c.WorkStream(),
-		c.Sched("x"):               c.WorkStream(),
+		c.Sched("x", "y"):          c.WorkStream(),
 		c.All(kind):                c.FanoutStream(),
 		c.Dead(kind):               c.DeadStream(),
 		c.RegistrySubject("n1"):    "",
