@@ -36,9 +36,7 @@ type GatherOptions struct {
 // (ErrNoHandler), is busy, is leaving, or is not there (nats.ErrNoResponders);
 // ErrUnknown where the node was lost or left before it answered, where the own
 // connection broke meanwhile, and where ctx ended, or, if it has no deadline,
-// after 30 s. No node is asked twice. One of several that All and Others mean and
-// that is not there is ErrUnknown, as soon as it is lost: they are asked with
-// one message.
+// after 30 s. No node is asked twice.
 //
 // The error of a pair without a Node is that of the whole, and the only pair:
 // nobody was asked. It is ErrNotDelivered with a reason: ErrNoHandler (nobody at
