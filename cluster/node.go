@@ -423,6 +423,10 @@ func (n *Node) warnOfConnection() {
 		log.Warn("the connection waits long before it reconnects: a crash of this node is seen that much later; set nats.ReconnectWait or use cluster.Dial",
 			"ReconnectWait", wait, "want", maxReconnectWait)
 	}
+	if _, brisk := n.nc.Opts.CustomDialer.(interface{ AttemptLimit() time.Duration }); !brisk && len(n.nc.Servers()) > 1 && n.nc.Opts.Timeout > maxReconnectWait {
+		log.Warn("the connection waits long for a server that stands still: a crash of this node is seen that much later; use cluster.Dial",
+			"Timeout", n.nc.Opts.Timeout)
+	}
 	if limit := n.nc.Opts.MaxReconnect; limit >= 0 {
 		log.Warn("the connection gives up reconnecting: the node then ends; set nats.MaxReconnects(-1) or use cluster.Dial",
 			"MaxReconnects", limit)

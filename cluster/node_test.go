@@ -234,6 +234,44 @@ func TestConnectionThatMakesANodeLookDeadIsWarnedOf(t *testing.T) {
 	}
 }
 
+// With several servers, nats.go's own dialer waits 2 s for one that stands still.
+func TestDialerThatWaitsIsWarnedOf(t *testing.T) {
+	url := natstest.Start(t).URL()
+	for name, tc := range map[string]struct {
+		dial func(urls string) (*nats.Conn, error)
+		urls string
+		want int
+	}{
+		"cluster.Dial": {func(urls string) (*nats.Conn, error) { return cluster.Dial(t.Context(), urls) }, url + "," + "nats://127.0.0.1:1", 0},
+		"one server":   {dialPlainly, url, 0},
+		"two servers":  {dialPlainly, url + "," + "nats://127.0.0.1:1", 1},
+	} {
+		nc, err := tc.dial(tc.urls)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log syncBuffer
+		n, err := cluster.New(nc, cluster.Config{Cluster: "test", Node: "n", Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		join(t, n)
+		if warnings := strings.Count(log.String(), "waits long for a server that stands still"); warnings != tc.want {
+			t.Errorf("%s: %d warnings, want %d: %s", name, warnings, tc.want, log.String())
+		}
+		if err := n.Leave(t.Context()); err != nil {
+			t.Error(err)
+		}
+		closed := nc.StatusChanged(nats.CLOSED)
+		nc.Close()
+		<-closed
+	}
+}
+
+func dialPlainly(urls string) (*nats.Conn, error) {
+	return nats.Connect(urls, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+}
+
 type syncBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
