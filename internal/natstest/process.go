@@ -4,15 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -286,38 +283,6 @@ func (c *Cluster) URL() string {
 		urls = append(urls, s.URL())
 	}
 	return strings.Join(urls, ",")
-}
-
-const firstPort, lastPort = 20_000, 32_000
-
-// nextPort is where this process looks for a port next. It counts on, so that no
-// port is given twice: a server binds its own some time after it was found free.
-// Processes that run side by side begin at different places.
-var nextPort = func() *atomic.Int64 {
-	var n atomic.Int64
-	n.Store(rand.Int64N(lastPort - firstPort))
-	return &n
-}()
-
-// freePorts returns ports that nothing listens on. They lie below those that
-// the system gives to outgoing connections: one of these could take a port
-// between this look and the server's start.
-func freePorts(t testing.TB, n int) []int {
-	t.Helper()
-	var ports []int
-	for range lastPort - firstPort {
-		port := firstPort + int(nextPort.Add(1)%(lastPort-firstPort))
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		_ = l.Close() // it was only a look
-		if ports = append(ports, port); len(ports) == n {
-			return ports
-		}
-	}
-	t.Fatalf("natstest: no %d free ports between %d and %d", n, firstPort, lastPort)
-	return nil
 }
 
 // logBuffer keeps what a server printed.
