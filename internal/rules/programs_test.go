@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,10 +96,47 @@ func undefined(t *testing.T, imp types.Importer, dir string) (names []string, ot
 	return slices.Compact(names), others
 }
 
-// exportData imports what the programs import, as the compiler sees it.
-func exportData(t *testing.T) types.Importer {
+// TestThreeWaysCompile: the short programs in the README that say where NATS may
+// be, and those of docs/operations.md, are code of today.
+func TestThreeWaysCompile(t *testing.T) {
+	const (
+		head = `package p
+import ("context"; "os"; "time"; "` + module + `/cluster"; "` + module + `/embedded")
+var (_ context.Context; _ = os.Args; _ time.Duration; _ cluster.Node; _ embedded.Config)
+func _(ctx context.Context) {
+`
+		least = 4
+	)
+	imp := exportData(t, "context", "os", "time", module+"/cluster", module+"/embedded")
+	block := regexp.MustCompile("(?s)\n```go\n(.*?)\n```")
+	_, ways, _ := strings.Cut(read(t, "README.md"), "\n## Three ways to use it\n")
+	ways, _, _ = strings.Cut(ways, "\n## ")
+	found := block.FindAllStringSubmatch(ways+read(t, "docs/operations.md"), -1)
+	if len(found) < least {
+		t.Errorf("%d programs, want %d at least", len(found), least)
+	}
+	for _, m := range found {
+		f, err := parser.ParseFile(fset, "", head+m[1]+"\n}", parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conf := types.Config{Importer: imp, Error: func(err error) {
+			if !strings.Contains(err.Error(), "declared and not used") {
+				t.Errorf("%v in\n%s", err, m[1])
+			}
+		}}
+		// The errors went to conf.Error.
+		_, _ = conf.Check("p", fset, []*ast.File{f}, nil)
+	}
+}
+
+// exportData imports what the programs import, and more, as the compiler sees it.
+func exportData(t *testing.T, more ...string) types.Importer {
 	t.Helper()
 	wanted := map[string]bool{}
+	for _, p := range more {
+		wanted[p] = true
+	}
 	sources, err := filepath.Glob("testdata/programs/*/*.go")
 	if err != nil {
 		t.Fatal(err)
