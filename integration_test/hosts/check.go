@@ -51,6 +51,8 @@ const (
 	// stale, fresh: the node knows that its view may be behind, or that it is not.
 	stale what = "stale"
 	fresh what = "fresh"
+	// on: the node's connection is to that server's host (To) from now on.
+	on what = "on"
 	// harmed, healed: the test stopped, cut off, killed or starved the node's host, and ended that.
 	harmed what = "harmed"
 	healed what = "healed"
@@ -87,6 +89,18 @@ func check(history []entry, nodes []string) (wrong []string) {
 	harm := map[string]time.Time{}        // since when a node is harmed
 	healedAt := map[string]time.Time{}    // and until when it was
 	views := map[string][]string{}        // at the end
+	at := map[string]string{}             // the server that a node is connected to
+	hurt := map[string]bool{}             // hosts that are harmed now
+	via := map[string]string{}            // the harmed server that a node was cut off by
+	begin := func(node string, when time.Time) {
+		harm[node] = when
+		delete(healedAt, node)
+	}
+	end := func(node string, when time.Time) {
+		if _, ok := harm[node]; ok && !hurt[node] {
+			healedAt[node] = when
+		}
+	}
 	for _, e := range history {
 		switch e.What {
 		case stored, refused, unclear:
@@ -108,11 +122,32 @@ func check(history []entry, nodes []string) (wrong []string) {
 		case dead:
 			of(e.ID).dead = true
 		case harmed:
-			harm[e.Node] = e.At
-			delete(healedAt, e.Node)
+			hurt[e.Node] = true
+			begin(e.Node, e.At)
+			for node, server := range at { // who hangs on a silent link is cut off with it
+				if server == e.Node {
+					via[node] = server
+					begin(node, e.At)
+				}
+			}
 		case healed:
-			if _, ok := harm[e.Node]; ok {
-				healedAt[e.Node] = e.At
+			delete(hurt, e.Node)
+			end(e.Node, e.At)
+			for node, server := range via {
+				if server == e.Node {
+					delete(via, node)
+					end(node, e.At)
+				}
+			}
+		case on:
+			at[e.Node] = e.To
+			switch {
+			case hurt[e.To]:
+				via[e.Node] = e.To
+				begin(e.Node, e.At)
+			case via[e.Node] != "":
+				delete(via, e.Node)
+				end(e.Node, e.At)
 			}
 		case joined, left, lost:
 			key := e.Node + "/" + e.Whom

@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -181,16 +183,21 @@ func (l *life) watch(ctx context.Context) {
 	}
 }
 
-// status writes when the node gets to know that it is cut off, and that it is not any more.
+// status writes which server the machine is connected to, and when the node
+// gets to know that it is cut off, and that it is not any more.
 func (l *life) status(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	was := false
+	was, server := false, ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if is := l.serverHost(); is != "" && is != server {
+			server = is
+			l.say(entry{What: on, To: server})
 		}
 		if is := l.node.Status().Stale; is != was {
 			was = is
@@ -201,6 +208,18 @@ func (l *life) status(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// serverHost is the host of the server that the machine is connected to.
+func (l *life) serverHost() string {
+	if l.Server {
+		return l.ID
+	}
+	ip, _, err := net.SplitHostPort(l.js.Conn().ConnectedAddr())
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint("s", slices.Index(l.Servers, ip)+1)
 }
 
 // startSending sends until the function that it returns is called, which waits
