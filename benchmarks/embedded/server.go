@@ -10,17 +10,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/catga/catga-go/benchmarks/internal/bench"
+	"github.com/catga/catga-go/cluster"
 	"github.com/catga/catga-go/embedded"
 )
 
 // serverConfig is what a server process is told. It answers with what it said.
 type serverConfig struct {
 	embedded.Config
-	// Store makes the process store a message before it says that it is ready.
-	Store bool
+	// Node makes the process join as a node, and handle a message that it sends,
+	// before it says that it is ready.
+	Node bool
 }
 
 // said is an answer of a server process.
@@ -44,8 +44,8 @@ func serve(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	starting, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	s, err := embedded.Start(starting, cfg.Config)
-	if err == nil && cfg.Store {
-		err = storeOne(starting, s)
+	if err == nil && cfg.Node {
+		err = handleOne(starting, s)
 	}
 	if err != nil {
 		return out.Encode(said{err.Error()})
@@ -65,16 +65,29 @@ func serve(ctx context.Context, in *json.Decoder, out *json.Encoder) error {
 	return out.Encode(a)
 }
 
-func storeOne(ctx context.Context, s *embedded.Server) error {
-	js, err := jetstream.New(s.Conn())
+// handleOne joins, sends a stored message, and waits until it is handled.
+func handleOne(ctx context.Context, s *embedded.Server) error {
+	n, err := cluster.New(s.Conn(), cluster.Config{Cluster: clusterName, Node: "first"})
 	if err != nil {
 		return err
 	}
-	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "FIRST", Subjects: []string{"first"}}); err != nil {
+	handled := make(chan struct{})
+	n.HandleRaw(kindJob, func(context.Context, *cluster.Msg[cluster.Raw]) (cluster.Raw, error) {
+		close(handled)
+		return cluster.Raw{}, nil
+	})
+	if err := n.Join(ctx); err != nil {
 		return err
 	}
-	_, err = js.Publish(ctx, "first", []byte("message"))
-	return err
+	if err := n.Send(ctx, cluster.Any(), cluster.Raw{Name: kindJob, Data: []byte("first")}); err != nil {
+		return err
+	}
+	select {
+	case <-handled:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // machine is a server process that is started, stopped and killed.
@@ -133,7 +146,8 @@ type trio struct {
 }
 
 // newTrio makes three machines with empty directories, which are not started.
-func newTrio() (*trio, error) {
+// syncEvery is that of the configuration: 0 is before each acknowledgement.
+func newTrio(syncEvery time.Duration) (*trio, error) {
 	const n = 3
 	dir, err := os.MkdirTemp("", "catga-bench-")
 	if err != nil {
@@ -151,7 +165,7 @@ func newTrio() (*trio, error) {
 	for i := range n {
 		name := fmt.Sprintf("m%d", i+1)
 		t.machines = append(t.machines, &machine{cfg: serverConfig{Config: embedded.Config{
-			Dir: filepath.Join(dir, name), Name: name, Addr: fmt.Sprintf("127.0.0.1:%d", ports[i]),
+			Dir: filepath.Join(dir, name), Name: name, Addr: fmt.Sprintf("127.0.0.1:%d", ports[i]), SyncEvery: syncEvery,
 			Cluster: embedded.Cluster{Name: "bench", Addr: peers[i], Peers: peers},
 		}}})
 	}

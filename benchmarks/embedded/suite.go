@@ -28,6 +28,11 @@ const (
 	caseStop   = "leader_stop_resume_s"
 	caseKill   = "leader_kill_resume_s"
 	caseCycles = "kill_cycles_lost"
+
+	caseWriteOne        = "write_us"
+	caseWriteOneLater   = "write_synced_later_us"
+	caseWriteThree      = "write_three_us"
+	caseWriteThreeLater = "write_three_synced_later_us"
 )
 
 // Suite is the suite "embedded".
@@ -46,7 +51,10 @@ func (s *Suite) Flags(flags *flag.FlagSet) {
 
 // Cases implements bench.Suite.
 func (s *Suite) Cases() []string {
-	return []string{caseFirst, caseThree, caseStop, caseKill, caseCycles}
+	return []string{
+		caseFirst, caseThree, caseStop, caseKill, caseCycles,
+		caseWriteOne, caseWriteOneLater, caseWriteThree, caseWriteThreeLater,
+	}
 }
 
 // Targets implements bench.Suite.
@@ -77,6 +85,10 @@ func (s *Suite) Run(ctx context.Context, out *bench.Printer, opts bench.Options)
 		{caseStop, s.stopLeader},
 		{caseKill, s.killLeader},
 		{caseCycles, s.killCycles},
+		{caseWriteOne, writes(1, 0)},
+		{caseWriteOneLater, writes(1, later)},
+		{caseWriteThree, writes(3, 0)},
+		{caseWriteThreeLater, writes(3, later)},
 	} {
 		if !opts.Wants(c.name) {
 			continue
@@ -109,7 +121,7 @@ func (s *Suite) first(_ context.Context, rounds int) (bench.Result, error) {
 	}
 	return bench.Result{
 		Unit: "ms", Servers: 1,
-		Note: "from the start of the process until its first message is stored on disk, synced",
+		Note: "from the start of the process until its node has joined and handled the first message that it stored, synced",
 	}.Of(took), nil
 }
 
@@ -119,7 +131,7 @@ func (s *Suite) firstOnce() (_ time.Duration, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	m := &machine{cfg: serverConfig{Config: embedded.Config{Dir: filepath.Join(dir, "d")}, Store: true}}
+	m := &machine{cfg: serverConfig{Config: embedded.Config{Dir: filepath.Join(dir, "d")}, Node: true}}
 	defer m.kill()
 	begin := time.Now()
 	if err := m.again(); err != nil {
@@ -133,7 +145,7 @@ func (s *Suite) firstOnce() (_ time.Duration, err error) {
 func (s *Suite) three(_ context.Context, rounds int) (bench.Result, error) {
 	var took []float64
 	for range rounds {
-		t, err := newTrio()
+		t, err := newTrio(0)
 		if err != nil {
 			return bench.Result{}, err
 		}
@@ -164,7 +176,7 @@ func (s *Suite) killLeader(ctx context.Context, rounds int) (bench.Result, error
 
 // withoutLeader ends the leader again and again, while a node sends.
 func (s *Suite) withoutLeader(ctx context.Context, rounds int, note string, end func(*machine) error) (bench.Result, error) {
-	t, err := newTrio()
+	t, err := newTrio(0)
 	if err != nil {
 		return bench.Result{}, err
 	}
@@ -215,7 +227,7 @@ func (s *Suite) killCycles(ctx context.Context, _ int) (bench.Result, error) {
 	const senders = 4
 	seed := cmp.Or(s.seed, rand.Uint64())
 	random := rand.New(rand.NewPCG(seed, 0))
-	t, err := newTrio()
+	t, err := newTrio(0)
 	if err != nil {
 		return bench.Result{}, err
 	}
