@@ -62,6 +62,19 @@ func TestCallFailsOverWhenANodeDies(t *testing.T) {
 }
 
 func TestCallInFlightFailsOverWhenItsNodeDies(t *testing.T) {
+	callInFlightFailsOver(t, 10*time.Second, func(t *testing.T, p *process) { t.Helper(); p.kill() })
+}
+
+// TestCallInFlightFailsOverWhenItsNodeHangs stops the process while it has the
+// calls: they end when it is seen as lost, not at their deadline.
+func TestCallInFlightFailsOverWhenItsNodeHangs(t *testing.T) {
+	callInFlightFailsOver(t, 20*time.Second, func(t *testing.T, p *process) { t.Helper(); p.pause(t) })
+}
+
+// callInFlightFailsOver lets end take away a process that has an idempotent call
+// and another one in hand. Within most both must have come to their end.
+func callInFlightFailsOver(t *testing.T, most time.Duration, end func(*testing.T, *process)) {
+	t.Helper()
 	onAllGrounds(t, func(t *testing.T, w *world) {
 		caller := w.join(t, "caller", nil)
 		p := w.spawn(t, "p", "test.hang")
@@ -88,7 +101,7 @@ func TestCallInFlightFailsOverWhenItsNodeDies(t *testing.T) {
 		})
 		sees(t, caller, "q", online("q"))
 		start := time.Now()
-		p.kill()
+		end(t, p)
 		if o := receive(t, bold, "the answer to the idempotent call"); o.err != nil || o.got.Node != "q" {
 			t.Errorf("%+v", o)
 		}
@@ -96,7 +109,7 @@ func TestCallInFlightFailsOverWhenItsNodeDies(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 		t.Logf("after %v", time.Since(start))
-		if took := time.Since(start); took > 10*time.Second {
+		if took := time.Since(start); took > most {
 			t.Errorf("after %v: that is no failover but a timeout", took)
 		}
 	})
