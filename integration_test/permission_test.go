@@ -77,6 +77,12 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 			_, err := cluster.Call(ctx, n, cluster.To("orders-1"), echo{})
 			return err
 		},
+		{"publish", "catga.shop.sched.>"}: func(ctx context.Context, n *cluster.Node) error {
+			return n.Send(ctx, cluster.Any(), note{}, cluster.After(time.Hour))
+		},
+		{"publish", "$JS.API.STREAM.PURGE.CATGA_shop_WORK"}: func(ctx context.Context, n *cluster.Node) error {
+			return n.Cancel(ctx, "nobody-knows-it")
+		},
 		{"publish", "$JS.API.DIRECT.GET.CATGA_shop_DEAD"}: func(ctx context.Context, n *cluster.Node) error {
 			for _, err := range n.DeadLetters().List(ctx, "test.note") {
 				return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/catga/catga-go/internal/natstest"
+	"github.com/catga/catga-go/internal/opening"
 	"github.com/nats-io/nats.go"
 )
 
@@ -37,7 +38,8 @@ func runNode(spec string) error {
 		return err
 	}
 	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
-		nats.ReconnectJitter(50*time.Millisecond, 50*time.Millisecond), nats.ReconnectBufSize(-1))
+		nats.ReconnectJitter(50*time.Millisecond, 50*time.Millisecond), nats.ReconnectBufSize(-1),
+		nats.SetCustomDialer(&opening.Dialer{Timeout: nats.DefaultTimeout}))
 	if err != nil {
 		return err
 	}
