@@ -23,6 +23,8 @@ const (
 	// settleLimit bounds the wait for what was stored to be handled, and for
 	// servers to catch up.
 	settleLimit = 2 * time.Minute
+	// askLimit bounds one question to the server.
+	askLimit = 2 * time.Second
 )
 
 // load is a node that sends stored messages and handles them, and one that only
@@ -177,7 +179,11 @@ func (l *load) complete(ctx context.Context) error {
 	defer cancel()
 	for {
 		current := 0
-		if st, err := l.js.Stream(ctx, workStream); err == nil {
+		// A request that meets the end of a leader is never answered.
+		asking, cancel := context.WithTimeout(ctx, askLimit)
+		st, err := l.js.Stream(asking, workStream)
+		cancel()
+		if err == nil {
 			if c := st.CachedInfo().Cluster; c.Leader != "" {
 				for _, r := range c.Replicas {
 					if r.Current && !r.Offline {

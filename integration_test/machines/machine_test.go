@@ -23,6 +23,9 @@ const machineEnv = "CATGA_MACHINES_SERVER"
 // limit bounds whatever a test waits for.
 const limit = 3 * time.Minute
 
+// askLimit bounds one question to a server.
+const askLimit = 2 * time.Second
+
 // machineSpec says what a server process is.
 type machineSpec struct {
 	Dir, Name   string

@@ -188,9 +188,14 @@ func (l *load) verdict(t *testing.T) {
 func (l *load) complete(t *testing.T) {
 	t.Helper()
 	ctx := within(t, limit)
+	current, before := 0, 0
 	for {
-		current := 0
-		st, err := l.js.Stream(ctx, "CATGA_test_WORK")
+		before = current
+		current = 0
+		// A request that meets the end of a leader is never answered.
+		asking, cancel := context.WithTimeout(ctx, askLimit)
+		st, err := l.js.Stream(asking, "CATGA_test_WORK")
+		cancel()
 		if err == nil && st.CachedInfo().Cluster.Leader != "" {
 			for _, r := range st.CachedInfo().Cluster.Replicas {
 				if r.Current && !r.Offline {
@@ -202,7 +207,7 @@ func (l *load) complete(t *testing.T) {
 			return
 		}
 		if !wait(ctx, 50*time.Millisecond) {
-			t.Fatalf("the work stream has %d of 2 current followers (%v)", current, err)
+			t.Fatalf("the work stream has %d of 2 current followers (%v)", before, err)
 		}
 	}
 }
@@ -251,9 +256,9 @@ func TestKillsOfServersLoseNothing(t *testing.T) {
 	l.verdict(t)
 }
 
-// TestClientsFollowServersThatMove replaces all three servers, one after the
-// other, by servers with other names at other addresses. The nodes are told of
-// the first three only.
+// TestClientsFollowServersThatMove replaces -moves of the three servers, one after
+// the other, by servers with other names at other addresses. The nodes are told
+// of the first three only.
 func TestClientsFollowServersThatMove(t *testing.T) {
 	servers := newMachines(t, 6)
 	now := servers[:3:3]
@@ -262,7 +267,7 @@ func TestClientsFollowServersThatMove(t *testing.T) {
 	peers := slices.Clone(servers[0].Peers)
 	begin := time.Now()
 	step := func(what string) { t.Logf("%v: %s", time.Since(begin).Round(100*time.Millisecond), what) }
-	for i, old := range servers[:3] {
+	for i, old := range servers[:min(*moves, 3)] {
 		l.progress(t, "messages are stored and handled before "+old.Name+" is lost")
 		old.kill()
 		step(old.Name + " is lost")
@@ -276,9 +281,9 @@ func TestClientsFollowServersThatMove(t *testing.T) {
 		l.complete(t)
 		step("the work stream has three copies")
 	}
-	l.progress(t, "messages are stored and handled by three new servers")
+	l.progress(t, "messages are stored and handled by the servers of now")
 	// A process that comes later, and calls both ways.
-	late := l.join(t, urls(servers[3]), "n3")
+	late := l.join(t, urls(servers[3]), "n3") // knows the first new one only
 	for _, c := range []struct {
 		from *cluster.Node
 		to   string
