@@ -20,7 +20,7 @@ import (
 
 var (
 	rollingRounds = flag.Int("rolling", 2, "how often each node is restarted in the rolling restart")
-	rollingRate   = flag.Int("rolling-rate", 300, "how many messages a second are sent meanwhile")
+	rollingRate   = flag.Int("rolling-rate", 100, "how many messages a second are sent meanwhile")
 )
 
 // The messages of the rolling restart.
@@ -231,8 +231,9 @@ func (r *rolling) send(ctx context.Context, gate *cluster.Node) {
 				to = cluster.Any()
 			}
 			text := fmt.Sprintf("%T %d", to, n)
+			message := step{text, 5 + n%30}
 			wg.Go(func() {
-				err := gate.Send(context.WithoutCancel(ctx), to, step{text, 5 + n%30})
+				err := gate.Send(context.WithoutCancel(ctx), to, message)
 				switch {
 				case err == nil:
 					r.mu.Lock()

@@ -30,7 +30,7 @@ const (
 	// stops to listen: by then its callers have heard that it leaves.
 	newsQuiet = 100 * time.Millisecond
 	// newsLimit bounds the wait for that: programs without a view never hear of it.
-	newsLimit = time.Second
+	newsLimit = 3 * time.Second
 )
 
 // subscribeCalls opens the subjects of every kind and waits until the server
