@@ -62,6 +62,8 @@ func TestEveryCasePrintsItsLines(t *testing.T) {
 		switch name {
 		case caseInFlight, caseMoved:
 			want = []string{"one", "three"}
+		case "cast_per_s":
+			want = []string{"tcp raw", "tcp named", "inproc raw", "inproc named"}
 		case "call_json_per_s_16":
 			want = []string{"tcp micro", "inproc micro"}
 		case "call_per_s_1", "call_per_s_16", "call_p50_us", "call_p99_us", "slow_handler_per_s", "call_timed_per_s_16", "allocs_per_call":

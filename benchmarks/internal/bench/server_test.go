@@ -3,6 +3,7 @@ package bench
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -56,7 +57,11 @@ func TestServerComesBackWithWhatItStored(t *testing.T) {
 		if js, err = nc.JetStream(); err != nil {
 			t.Fatal(err)
 		}
+		// A question that comes before there is a leader is not answered.
 		info, err := js.StreamInfo("S")
+		for begin := time.Now(); err != nil && time.Since(begin) < time.Minute; {
+			info, err = js.StreamInfo("S")
+		}
 		if err != nil || info.State.Msgs != 10 {
 			t.Errorf("%d servers: %+v, %v", n, info, err)
 		}
