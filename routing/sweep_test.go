@@ -202,9 +202,13 @@ func TestMailOfAKindThatWentIsSettled(t *testing.T) {
 	if m := box.next(); m.Body.Name != "old" {
 		t.Errorf("%+v", m)
 	}
-	// A sweep of the node's own may have been the one that moved it.
-	natstest.Eventually(t, "the consumer of the move is gone", func() bool {
-		_, err := a.consumerInfo(t.Context(), a.cluster.WorkStream(), "m:n1")
+	// A sweep of the node's own may have been the one that moved it: its lock goes
+	// last.
+	natstest.Eventually(t, "the move is over", func() bool {
+		_, err := a.consumerInfo(t.Context(), a.cluster.WorkStream(), wire.MoverLock("n1"))
 		return isNotFound(err)
 	})
+	if _, err := a.consumerInfo(t.Context(), a.cluster.WorkStream(), wire.MoverConsumer("n1")); !isNotFound(err) {
+		t.Error("the consumer of the move is left:", err)
+	}
 }
