@@ -254,9 +254,9 @@ func (d *dispatcher) drain(ctx context.Context) error {
 }
 
 // awaitNews goes on answering while calls come. In a cluster of servers a request
-// is lost that meets, on its way, the news that nobody listens any more: the
-// server of its sender passed it on, and that of this node drops it without a
-// word. So nobody may be sending when the subscriptions end.
+// was lost now and then, most likely one that met, on its way, the news that
+// nobody listens any more: the server of its sender had passed it on, and that of
+// this node drops it without a word. So nobody may be sending when the subscriptions end.
 func (d *dispatcher) awaitNews(ctx context.Context) {
 	ticker := time.NewTicker(newsQuiet)
 	defer ticker.Stop()

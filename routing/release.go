@@ -29,7 +29,9 @@ import (
 //
 // A handler that does not answer may be about to be lost too, or may be slow.
 // Then nothing is handed back: it is asked again, and in the end AckWait is the
-// back-up. So a message of a living node is not repeated by this.
+// back-up. So a message of a living node is not repeated by this, unless its ack
+// is slower than the answer that it is not held any more: they may go through
+// different servers.
 
 const (
 	// arrivalTime is how long a delivery may take to its node.
