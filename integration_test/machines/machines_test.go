@@ -168,6 +168,8 @@ func (l *load) verdict(t *testing.T) {
 		}
 		wait(t.Context(), 100*time.Millisecond)
 	}
+	l.mu.Lock() // a repeat may come at any time
+	defer l.mu.Unlock()
 	if len(missing) > 0 {
 		t.Errorf("%d of %d stored messages were never handled: %v", len(missing), len(l.stored), missing[:min(len(missing), 10)])
 	}
