@@ -363,18 +363,14 @@ func (r *Router) publishCore(subject, reply string, h nats.Header, data []byte) 
 	} else {
 		err = r.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: h, Data: data})
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, nats.ErrMaxPayload):
-		return notDelivered(fmt.Errorf("%w: %d bytes and %d headers: %w", ErrTooLarge, len(data), len(h), err))
-	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining),
-		errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrBadSubject),
-		errors.Is(err, nats.ErrHeadersNotSupported):
-		return notDelivered(err) // nothing was written
-	default:
-		return unknown(err) // a broken connection may have taken it
 	}
+	err = notTaken(err)
+	if errors.Is(err, ErrTooLarge) {
+		err = fmt.Errorf("%d bytes and %d headers: %w", len(data), len(h), err)
+	}
+	return notDelivered(err)
 }
 
 // ctxReason is why ctx ended: its error and, where there is one, its cause.

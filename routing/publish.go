@@ -149,13 +149,25 @@ func (r *Router) beginStore(m *nats.Msg, limit time.Duration) (storing, error) {
 	out.Reply = reply
 	if err := r.nc.PublishMsg(&out); err != nil {
 		inbox.release(p, false)
-		if errors.Is(err, nats.ErrMaxPayload) {
-			err = fmt.Errorf("%w: %w", ErrTooLarge, err)
-		}
-		return storing{}, err
+		return storing{}, notTaken(err)
 	}
 	p.timer.Reset(limit)
 	return storing{inbox, p, lost}, nil
+}
+
+// notTaken says why nats.go did not take a message to be sent. Whatever the reason,
+// the server has no whole message: a write that fails cuts the last message of
+// the buffer, which is this one, and ends the connection.
+func notTaken(err error) error {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining),
+		errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrBadSubject),
+		errors.Is(err, nats.ErrHeadersNotSupported):
+		return err
+	}
+	return fmt.Errorf("%w: %w", nats.ErrDisconnected, err) // of the socket
 }
 
 // endStore waits for the end of an attempt. sent says of an error that the
