@@ -276,7 +276,13 @@ func (r *responder) speak(ctx context.Context) error {
 		_ = r.on.Unsubscribe()
 		r.on = nil
 	}
-	sub, err := r.s.subscribeQueue(r.s.cluster.On(server), "on", func(msg *nats.Msg) { _ = msg.Respond(nil) })
+	sub, err := r.s.subscribeQueue(r.s.cluster.On(server), "on", func(msg *nats.Msg) {
+		// A reconnect takes the subscription along to another server, and a store
+		// that is away may hold up this node for long before it ends it.
+		if r.s.nc.ConnectedServerId() == server {
+			_ = msg.Respond(nil)
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("kvregistry: %w", err)
 	}

@@ -5,10 +5,13 @@ package kvregistry
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/catga/catga-go/internal/natstest"
 )
@@ -122,5 +125,49 @@ func (p *process) signal(t testing.TB, sig os.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Who was taken from a server that stopped speaks for it no more, before it
+// has noticed as well: the members that are still on that server would be
+// buried on its word.
+func TestNobodySpeaksForTheServerItLeft(t *testing.T) {
+	servers := natstest.StartCluster(t, 2).Servers
+	nc := natstest.Dial(t, servers[0].URL()+","+servers[1].URL(), nats.DontRandomize())
+	s, err := newSession(nc, Config{Cluster: "test", Node: "a", Log: slog.New(slog.DiscardHandler)}, newHub(), false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.subs.close()
+	if err := s.own.answers.speak(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stopped := nc.ConnectedServerId()
+	other := natstest.Dial(t, servers[1].URL())
+	spokenFor := func(server string) bool {
+		ctx, cancel := context.WithTimeout(t.Context(), blameLimit)
+		defer cancel()
+		_, err := other.RequestWithContext(ctx, s.cluster.On(server), nil)
+		return err == nil
+	}
+	natstest.Eventually(t, "it is spoken for", func() bool { return spokenFor(stopped) })
+
+	servers[0].Pause()
+	defer servers[0].Resume()
+	if err := nc.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, "reconnected", func() bool { return nc.ConnectedServerId() == other.ConnectedServerId() })
+	if err := nc.FlushTimeout(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if spokenFor(stopped) {
+		t.Error("a server that stands still is spoken for")
+	}
+	if err := s.own.answers.speak(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !spokenFor(other.ConnectedServerId()) {
+		t.Error("the new server is not spoken for")
 	}
 }

@@ -17,7 +17,8 @@ import (
 )
 
 // deathLimit is how long after a crash everybody must have seen it although a
-// server fails at the same time, or after the only server is back; the median of the rounds is held against it.
+// server fails at the same time, or after the only server is back; the median of
+// the rounds is held against it, because an election of the servers may fail once.
 const deathLimit = 12 * time.Second
 
 // A NATS server fails, and a second later a node crashes: that node is Lost in
@@ -59,9 +60,10 @@ func TestServersThatFailBuryNobody(t *testing.T) {
 				}))
 			}
 			slices.Sort(times)
+			median := (times[(len(times)-1)/2] + times[len(times)/2]) / 2
 			t.Logf("%d rounds with %d nodes: nobody else Lost; the crash seen by all after %v, median %v, worst %v",
-				len(times), *members, times[0].Round(time.Millisecond), times[len(times)/2].Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond))
-			if median := times[len(times)/2]; median > deathLimit {
+				len(times), *members, times[0].Round(time.Millisecond), median.Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond))
+			if median > deathLimit {
 				t.Errorf("the crash was seen by all after %v (median), %v at most", median, deathLimit)
 			}
 		})
