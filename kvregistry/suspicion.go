@@ -23,8 +23,9 @@ const (
 	maxUnheard = 3
 	// serverGrace is how long nobody is declared gone after the watcher found
 	// itself on another server, or on one that has restarted, and how long one
-	// is spared whose own server is found dead: they come back one by one. It
-	// is counted from the first cause and never added up.
+	// is spared whose own server is found dead: they come back one by one. One
+	// failure of a server is both for many, and then the first of them counts;
+	// another failure begins another one.
 	serverGrace = 10 * time.Second
 	// verdictRetry is when a verdict that could not be written is tried again,
 	// with a fresh probe before it.
@@ -222,13 +223,8 @@ func (s *suspect) idle() bool {
 	return s.since.IsZero() && s.quiet == 0 && !s.advised && !s.busy && !s.ward
 }
 
-// until is until when s is not declared gone: the first cause counts.
-func (g *guard) until(s *suspect) time.Time {
-	if !s.spared.IsZero() {
-		return s.spared
-	}
-	return g.frozen
-}
+// until is until when s is not declared gone.
+func (g *guard) until(s *suspect) time.Time { return later(s.spared, g.frozen) }
 
 // accuse probes l at once. advised says that its absence has already outlasted
 // its grace.
@@ -268,9 +264,7 @@ func (g *guard) link(up, sameServer bool, now time.Time) {
 	}
 	if up && !sameServer {
 		g.begun = now
-		if !now.Before(g.frozen) {
-			g.frozen = now.Add(serverGrace)
-		}
+		g.frozen = now.Add(serverGrace)
 	}
 }
 

@@ -34,7 +34,7 @@ func (w *world) doNode(f fault) {
 		w.ended(p, time.Now())
 		p.kill()
 		<-p.done
-		then(func() { w.spawn(n) })
+		then(func() { w.follow(n, p) })
 	case leave:
 		// One that has just died of something else is started again, too.
 		_, _ = fmt.Fprintln(p.stdin, "leave")
@@ -42,7 +42,7 @@ func (w *world) doNode(f fault) {
 		again = func() {
 			select {
 			case <-p.done:
-				w.spawn(n)
+				w.follow(n, p)
 			default: // still leaving
 				w.at(time.Now().Add(100*time.Millisecond), again)
 			}
@@ -79,6 +79,14 @@ func (w *world) doNode(f fault) {
 			}
 			back()
 		})
+	}
+}
+
+// follow starts a node again after its process p has ended, once: one that takes
+// long to leave may be told to leave again, or be killed.
+func (w *world) follow(n *node, p *process) {
+	if n.proc == p {
+		w.spawn(n)
 	}
 }
 
