@@ -76,7 +76,7 @@ func (s *session) onAsk(msg *nats.Msg) {
 		ctx, cancel := context.WithTimeout(ctx, askedLimit)
 		defer cancel()
 		l := life{q.ID, q.Incarnation}
-		found, p := s.probe(ctx, l)
+		found, p := s.probe(ctx, l, nil)
 		if msg.Reply == "" {
 			// Asked by l itself, which has something new to tell.
 			if found != alive {

@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/catga/catga-go/internal/natstest"
 	"github.com/nats-io/nats.go"
+
+	"github.com/catga/catga-go/internal/natstest"
 )
 
 // Minutes in a moment: under fake time the server's and the registry's timers
@@ -225,5 +226,32 @@ func TestRecordDeletedOrOverwrittenByHandComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		nextIs(t, events, Updated, "a")
+	})
+}
+
+// A process so busy that every answer takes longer than a probe lasts does not
+// hang.
+func TestWhoAnswersLateIsNotLost(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T) {
+		mem := natstest.Memory(t)
+		a := join(t, mem.Dial(t), Config{Node: "a"})
+		b := join(t, mem.Dial(t), Config{Node: "b"})
+		waitFor(t, a, "a", "b")
+		before := b.Self().Incarnation
+		answers := b.session.own.answers
+		subject := answers.exact.Subject
+		if err := answers.exact.Unsubscribe(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.session.subscribe(subject, func(msg *nats.Msg) {
+			time.AfterFunc(pingLimit+700*time.Millisecond, func() { answers.handle(msg) })
+		}); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		waitFor(t, a, "a", "b")
+		if m, _ := a.View().Member("b"); m.Incarnation != before {
+			t.Errorf("b was Lost and is back as %d, was %d", m.Incarnation, before)
+		}
 	})
 }

@@ -286,7 +286,7 @@ func (p *presence) holder(ctx context.Context, token string) (holding, error) {
 	p.answers.stop()
 	// Silence is asked about twice: somebody listens, and may be slow.
 	for range 2 {
-		switch result, _ := p.s.probe(ctx, life{rec.ID, rec.Incarnation}); result {
+		switch result, _ := p.s.probe(ctx, life{rec.ID, rec.Incarnation}, nil); result {
 		case alive:
 			return held, fmt.Errorf("%w: %s, incarnation %d, since %s: stop that process or choose another name", ErrNodeTaken, rec.ID, rec.Incarnation, rec.Started.Format(time.RFC3339))
 		case nobody:

@@ -332,7 +332,7 @@ func (s *session) do(actions []action) {
 		switch a.kind {
 		case probeIt:
 			s.work(func(ctx context.Context) func() {
-				result, p := s.probe(ctx, a.life)
+				result, p := s.probe(ctx, a.life, func(p pong) { s.post(func() { s.probed(a, alive, p) }) })
 				return func() { s.probed(a, result, p) }
 			})
 		case inspectIt:

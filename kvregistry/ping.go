@@ -21,6 +21,9 @@ const (
 	// controlAfter is when a prober that waits begins to doubt its own path,
 	// and probes itself through its server.
 	controlAfter = 300 * time.Millisecond
+	// lateAnswer is for how long an answer still shows that somebody lives, from
+	// the question on: every round of a suspicion is open until its verdict.
+	lateAnswer = hungAfter + 2*time.Second
 	// overrun is how much longer a probe may have taken than its limit; beyond
 	// that this process itself was stopped.
 	overrun = 500 * time.Millisecond
@@ -84,8 +87,9 @@ func decodePong(data []byte) (pong, error) {
 }
 
 // probe asks whether incarnation l of a node is there. It returns the answer
-// of an alive one, when it can be read.
-func (s *session) probe(ctx context.Context, l life) (answer, pong) {
+// of an alive one, when it can be read. One that comes too late goes to late,
+// if that is not nil.
+func (s *session) probe(ctx context.Context, l life, late func(pong)) (answer, pong) {
 	begin, epoch := time.Now(), s.nc.Stats().Reconnects
 	if !s.nc.IsConnected() {
 		return void, pong{}
@@ -98,7 +102,7 @@ func (s *session) probe(ctx context.Context, l life) (answer, pong) {
 	defer cancel()
 	worked := make(chan bool, 1)
 	control := time.AfterFunc(controlAfter, func() { worked <- s.pathWorks(limited) })
-	msg, err := s.nc.RequestWithContext(limited, s.cluster.Ping(l.id, l.incarnation), data)
+	msg, err := s.question(ctx, limited, s.cluster.Ping(l.id, l.incarnation), data, late)
 	path := true
 	if !control.Stop() {
 		path = <-worked
@@ -117,6 +121,37 @@ func (s *session) probe(ctx context.Context, l life) (answer, pong) {
 		return silence, pong{}
 	}
 	return muffled, pong{}
+}
+
+// question is a request that ends with limited. An answer after that goes to
+// late, if that is not nil, for as long as it shows something.
+func (s *session) question(ctx, limited context.Context, subject string, data []byte, late func(pong)) (*nats.Msg, error) {
+	if late == nil {
+		return s.nc.RequestWithContext(limited, subject, data)
+	}
+	type end struct {
+		msg *nats.Msg
+		err error
+	}
+	ended := make(chan end, 1)
+	ctx, cancel := s.store.bounded(ctx, lateAnswer)
+	s.wg.Go(func() {
+		defer cancel()
+		msg, err := s.nc.RequestWithContext(ctx, subject, data)
+		ended <- end{msg, err}
+	})
+	select {
+	case e := <-ended:
+		return e.msg, e.err
+	case <-limited.Done():
+	}
+	s.wg.Go(func() {
+		if e := <-ended; e.err == nil {
+			p, _ := decodePong(e.msg.Data)
+			late(p)
+		}
+	})
+	return nil, limited.Err()
 }
 
 // pathWorks tells whether a message from this node reaches a listener of this

@@ -274,6 +274,14 @@ func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions 
 	if s == nil || (turn != s.turn || !s.probing) && a != alive {
 		return nil
 	}
+	if turn != s.turn {
+		// The answer to an earlier probe: it did not hang when it gave it. It may
+		// be gone since.
+		if s.since.IsZero() {
+			s.quiet, s.unheard, s.over = 0, 0, false
+		}
+		return nil
+	}
 	if !s.probing && s.busy {
 		// A late answer, while something else is under way: that something
 		// ends with a fresh probe.

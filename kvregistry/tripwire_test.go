@@ -101,7 +101,7 @@ func TestEmbeddedServerIsNotBlamed(t *testing.T) {
 	b := join(t, mem.Dial(t), Config{Node: "b"})
 	waitFor(t, a, "a", "b")
 	l := life{"b", b.Self().Incarnation}
-	result, p := a.session.probe(t.Context(), l)
+	result, p := a.session.probe(t.Context(), l, nil)
 	if result != alive || !p.Embedded || p.Server == "" {
 		t.Fatalf("%v, %+v", result, p)
 	}
