@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 
@@ -21,15 +21,19 @@ const maxAdvisories = 1024
 //
 // The loop says what is wanted; one goroutine subscribes and listens.
 type advisories struct {
-	s      *session
-	wanted atomic.Pointer[map[life]uint64] // the number of the tripwire of each ward, never modified
-	wake   chan struct{}
-	heard  chan *nats.Msg
-	off    bool // not permitted
+	s     *session
+	wake  chan struct{}
+	heard chan *nats.Msg
+	off   bool // not permitted
+
+	mu sync.Mutex
+	// wanted are the numbers of the tripwires that matter from now on, of those
+	// for whom it has changed; 0 is none.
+	wanted map[life]uint64
 }
 
 func newAdvisories(s *session) *advisories {
-	return &advisories{s: s, wake: make(chan struct{}, 1), heard: make(chan *nats.Msg, maxAdvisories)}
+	return &advisories{s: s, wake: make(chan struct{}, 1), heard: make(chan *nats.Msg, maxAdvisories), wanted: map[life]uint64{}}
 }
 
 // try finds out whether advisories may be heard at all.
@@ -50,9 +54,11 @@ func (a *advisories) try(ctx context.Context) error {
 	return nil
 }
 
-// want says which tripwires matter from now on. trips is not modified any more.
-func (a *advisories) want(trips map[life]uint64) {
-	a.wanted.Store(&trips)
+// want says which tripwire of somebody matters from now on; 0 is none.
+func (a *advisories) want(l life, n uint64) {
+	a.mu.Lock()
+	a.wanted[l] = n
+	a.mu.Unlock()
 	signal(a.wake)
 }
 
@@ -69,8 +75,12 @@ func (a *advisories) run() {
 		case <-a.s.ctx.Done():
 			return
 		case <-a.wake:
+			a.mu.Lock()
+			wanted := a.wanted
+			a.wanted = map[life]uint64{}
+			a.mu.Unlock()
 			if !a.off {
-				a.adjust(subs, *a.wanted.Load())
+				a.adjust(subs, wanted)
 			}
 		case msg := <-a.heard:
 			name := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]
@@ -88,14 +98,16 @@ type tripSub struct {
 }
 
 func (a *advisories) adjust(subs map[life]tripSub, wanted map[life]uint64) {
-	for l, t := range subs {
-		if wanted[l] != t.n {
-			_ = t.sub.Unsubscribe()
+	for l, n := range wanted {
+		old, ok := subs[l]
+		if old.n == n {
+			continue
+		}
+		if ok {
+			_ = old.sub.Unsubscribe()
 			delete(subs, l)
 		}
-	}
-	for l, n := range wanted {
-		if subs[l].n == n {
+		if n == 0 {
 			continue
 		}
 		sub, err := a.s.nc.ChanSubscribe(a.s.cluster.TripwireDeleted(tripwireName(l, n)), a.heard)

@@ -32,10 +32,14 @@ type loopState struct {
 	guard *guard
 	ring  *ring
 	// member is true from the moment that this node watches others, and moved
-	// when whom it watches may have changed.
+	// when anybody may have become its ward, or no longer be it.
 	member, moved bool
-	// wards are whom this node watches.
-	wards []suspect
+	// arrived are who has become a ward without moving anybody else: members
+	// that watch nobody. In a large cluster nearly all are.
+	arrived []string
+	// wards are whom this node watches, with the number of the tripwire whose end
+	// it wants to hear of.
+	wards map[life]uint64
 	// pongs are the latest answers, and trip the numbers of the newest tripwires
 	// that they told: the end of an earlier one says nothing.
 	pongs map[life]pong
@@ -67,7 +71,7 @@ type loopState struct {
 func newLoopState() loopState {
 	return loopState{
 		table: newTable(), guard: newGuard(), ring: newRing(),
-		pongs: map[life]pong{}, trip: map[life]uint64{}, seen: map[life]time.Time{},
+		wards: map[life]uint64{}, pongs: map[life]pong{}, trip: map[life]uint64{}, seen: map[life]time.Time{},
 	}
 }
 
@@ -178,11 +182,18 @@ func (s *session) changed(events []Event) {
 		switch e.Kind {
 		case Joined:
 			s.ring.add(l.id, !e.Member.Light)
-			s.moved = s.moved || s.ring.watches(s.cfg.Node, l.id, watchersPerMember)
+			switch {
+			case !s.ring.watches(s.cfg.Node, l.id, watchersPerMember):
+			case e.Member.Light:
+				s.arrived = append(s.arrived, l.id)
+			default:
+				s.moved = true
+			}
 		case Left, Lost:
-			s.moved = s.moved || s.ring.watches(s.cfg.Node, l.id, watchersPerMember)
+			s.moved = s.moved || s.ring.guarding(l.id) && s.ring.watches(s.cfg.Node, l.id, watchersPerMember)
 			s.ring.remove(l.id)
 			s.guard.forget(l)
+			s.listen(l, 0)
 			delete(s.pongs, l)
 			delete(s.trip, l)
 			delete(s.seen, l)
@@ -231,29 +242,46 @@ func (s *session) watch(now time.Time) {
 		return
 	}
 	s.guard.every = max(time.Second, time.Duration(watchersPerMember*s.ring.len())*time.Second/pingsPerSecond)
-	if !s.moved {
-		return
+	ids := s.arrived
+	if s.moved {
+		ids = s.ring.wards(s.cfg.Node, watchersPerMember)
 	}
-	s.moved = false
-	ids := s.ring.wards(s.cfg.Node, watchersPerMember)
 	wards := make([]suspect, 0, len(ids))
 	for _, id := range ids {
 		if e := s.table.entries[id]; e != nil && e.rec.State != Offline {
 			wards = append(wards, suspect{life: life{id, e.rec.Incarnation}, grace: e.rec.grace()})
 		}
 	}
-	s.wards = wards
-	s.listen()
-	s.guard.watch(wards, now)
+	if s.moved {
+		keep := make(map[life]bool, len(wards))
+		for _, w := range wards {
+			keep[w.life] = true
+		}
+		for l := range s.wards {
+			if !keep[l] {
+				s.listen(l, 0)
+			}
+		}
+		s.guard.keep(keep)
+	}
+	for _, w := range wards {
+		s.listen(w.life, max(s.trip[w.life], 1))
+		s.guard.watch(w, now)
+	}
+	s.arrived, s.moved = s.arrived[:0], false
 }
 
-// listen hears of the newest tripwires of the wards.
-func (s *session) listen() {
-	trips := make(map[life]uint64, len(s.wards))
-	for _, w := range s.wards {
-		trips[w.life] = max(s.trip[w.life], 1)
+// listen hears of the end of a ward's tripwire n; 0 is for who is no ward any more.
+func (s *session) listen(l life, n uint64) {
+	if s.wards[l] == n {
+		return
 	}
-	s.advisories.want(trips)
+	if n == 0 {
+		delete(s.wards, l)
+	} else {
+		s.wards[l] = n
+	}
+	s.advisories.want(l, n)
 }
 
 // answeredBy notes what a pong of l told.
@@ -264,8 +292,8 @@ func (s *session) answeredBy(l life, p pong, now time.Time) {
 	}
 	if of, n, ok := lifeOfTripwire(p.Tripwire); ok && of == l && n > s.trip[l] {
 		s.trip[l] = n
-		if n > 1 {
-			s.listen()
+		if s.wards[l] != 0 {
+			s.listen(l, n)
 		}
 	}
 	s.peerAt(p.Revision)

@@ -120,6 +120,9 @@ func (r *ring) watchers(id string, k int) []string {
 	return ids
 }
 
+// guarding tells whether a member watches others.
+func (r *ring) guarding(id string) bool { return r.members[id] }
+
 // watches tells whether watcher is one of the k that watch id.
 func (r *ring) watches(watcher, id string, k int) (found bool) {
 	r.after(id, k, func(w string) bool {

@@ -195,21 +195,21 @@ func newGuard() *guard {
 // begin tells that this node begins to watch.
 func (g *guard) begin(now time.Time) { g.begun = now }
 
-// watch sets the wards. A new one is probed at once.
-func (g *guard) watch(wards []suspect, now time.Time) {
-	keep := make(map[life]bool, len(wards))
-	for _, w := range wards {
-		keep[w.life] = true
-		s := g.suspects[w.life]
-		if s == nil {
-			s = &suspect{life: w.life, next: now, inherited: !g.begun.IsZero() && !now.Before(g.begun.Add(w.grace))}
-			g.suspects[w.life] = s
-			g.plan(s)
-		}
-		s.grace, s.ward = w.grace, true
+// watch takes a ward. A new one is probed at once.
+func (g *guard) watch(w suspect, now time.Time) {
+	s := g.suspects[w.life]
+	if s == nil {
+		s = &suspect{life: w.life, next: now, inherited: !g.begun.IsZero() && !now.Before(g.begun.Add(w.grace))}
+		g.suspects[w.life] = s
+		g.plan(s)
 	}
+	s.grace, s.ward = w.grace, true
+}
+
+// keep drops all wards but those.
+func (g *guard) keep(wards map[life]bool) {
 	for l, s := range g.suspects {
-		if !keep[l] {
+		if !wards[l] {
 			s.ward = false
 			if s.idle() {
 				delete(g.suspects, l)

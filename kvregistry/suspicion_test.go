@@ -103,11 +103,14 @@ func hear(t *testing.T, g *guard, words []string, now time.Time) []action {
 	case "joined":
 		g.begin(now)
 	case "watch":
-		var wards []suspect
+		keep := map[life]bool{}
 		for _, l := range ls {
-			wards = append(wards, suspect{life: l, grace: grace})
+			keep[l] = true
 		}
-		g.watch(wards, now)
+		g.keep(keep)
+		for _, l := range ls {
+			g.watch(suspect{life: l, grace: grace}, now)
+		}
 	case "advised":
 		g.accuse(ls[0], grace, true, now)
 	case "accused":
