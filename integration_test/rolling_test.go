@@ -20,7 +20,7 @@ import (
 
 var (
 	rollingRounds = flag.Int("rolling", 2, "how often each node is restarted in the rolling restart")
-	rollingRate   = flag.Int("rolling-rate", 100, "how many messages a second are sent meanwhile")
+	rollingRate   = flag.Int("rolling-rate", 300, "how many messages a second are sent meanwhile")
 )
 
 // The messages of the rolling restart.

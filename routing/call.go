@@ -285,7 +285,8 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 		c.detached = true
 		return Raw{}, notDelivered(nats.ErrDisconnected)
 	}
-	left := time.Until(c.end)
+	now := time.Now()
+	left := c.end.Sub(now)
 	if left <= 0 {
 		c.detached = true
 		return Raw{}, notDelivered(c.late)
@@ -293,7 +294,7 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 	p.pending.Add(1)
 	defer p.pending.Add(-1)
 	back := r.calls.drops.back()
-	w, reply := in.await()
+	w, reply := in.awaitPeer(p, now)
 	answered := false
 	defer func() { in.release(w, answered) }()
 	w.timer.Reset(left)

@@ -163,6 +163,9 @@ type dispatcher struct {
 	inboxes string                         // the InboxRoot of the cluster
 	many    string                         // the CallAllPrefix of the cluster
 
+	callers callers
+	leaving atomic.Bool // callers remembers what comes
+
 	leader atomic.Pointer[leader]
 	watch  watchdog
 
@@ -187,6 +190,7 @@ func newDispatcher(r *Router) *dispatcher {
 		drained: make(chan struct{}),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
+		callers: callers{root: r.cluster.InboxRoot(), known: map[string]*caller{}},
 	}
 	d.watch.wake = make(chan struct{}, 1)
 	return d
@@ -230,6 +234,8 @@ func (d *dispatcher) start() {
 func (d *dispatcher) drain(ctx context.Context) error {
 	var errs []error
 	d.drainOnce.Do(func() {
+		d.leaving.Store(true)
+		d.callers.leave()
 		d.awaitNews(ctx)
 		for sub := range d.subs {
 			if err := sub.Drain(); err != nil {
@@ -249,14 +255,16 @@ func (d *dispatcher) drain(ctx context.Context) error {
 	case <-ctx.Done():
 		return errors.Join(append(errs, fmt.Errorf("handlers of calls still run: %w", ctxReason(ctx)))...)
 	}
+	if len(errs) == 0 {
+		d.sayFarewell()
+	}
 	// The answers are still on their way.
 	return errors.Join(append(errs, flush(ctx, d.r.nc))...)
 }
 
-// awaitNews goes on answering while calls come. In a cluster of servers a request
-// was lost now and then, most likely one that met, on its way, the news that
-// nobody listens any more: the server of its sender had passed it on, and that of
-// this node drops it without a word. So nobody may be sending when the subscriptions end.
+// awaitNews goes on answering while calls come. A request that is between two
+// servers when the subscriptions end is lost without a word. Its caller hears of
+// that by the farewell; it is faster and cheaper when nobody sends any more.
 func (d *dispatcher) awaitNews(ctx context.Context) {
 	ticker := time.NewTicker(newsQuiet)
 	defer ticker.Stop()

@@ -153,9 +153,42 @@ func (r *Router) drainDurable(ctx context.Context) error {
 	if err := flush(ctx, r.nc); err != nil {
 		return err
 	}
+	r.awaitLeaders(ctx)
 	r.left.Store(true)
 	return r.deleteConsumers(ctx)
 }
+
+// awaitLeaders waits until the leaders of the consumers have processed all
+// answers: what they still take for pending when the others hear the goodbye is
+// handed back. A leader that cannot be heard is not waited for beyond leaderLimit.
+func (r *Router) awaitLeaders(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaderLimit)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, p := range r.pullers() {
+		wg.Go(func() {
+			for wait := newPause(); ; {
+				err := r.roundTrip(ctx, p.source(), roundTripLimit)
+				if err == nil || r.ctx.Err() != nil {
+					return
+				}
+				if errors.Is(err, nats.ErrNoResponders) {
+					if _, err := r.consumerInfo(ctx, p.stream, p.consumer); isNotFound(err) {
+						return
+					}
+				}
+				if !wait.wait(ctx) {
+					r.log.Warn("a consumer does not say that it has the last answers; what was done may be done again", "stream", p.stream, "consumer", p.consumer, "err", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// leaderLimit is how long a node that leaves waits for that.
+const leaderLimit = 5 * time.Second
 
 // deleteConsumers removes what a node that left has no use for: all of an
 // anonymous node, which never comes back. A named node finds what it has not

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,27 @@ func FuzzHeld(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if a, err := parseHeld(data); err == nil && a.Node == "" {
 			t.Fatal("an answer of nobody")
+		}
+	})
+}
+
+func FuzzFarewell(f *testing.F) {
+	f.Add([]byte(`{"node":"b","incarnation":7,"last":0,"for":1,"got":["1"]}`))
+	f.Add([]byte(`{"node":"b","incarnation":7,"stem":"abcdefgh","last":1,"for":9223372036854775807}`))
+	f.Add([]byte(`{"node":"b","incarnation":7,"last":1,"for":-9223372036854775808}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		const base = "catga.c.inbox.a.1."
+		r := newReplies(base)
+		w, _ := r.awaitPeer(&peer{Peer: Peer{ID: "b", Incarnation: 7}}, time.Now())
+		g := r.gather([]*peer{{Peer: Peer{ID: "b", Incarnation: 7}}, {Peer: Peer{ID: "z", Incarnation: 7}}})
+		r.deliver(&nats.Msg{Subject: base + wire.FarewellToken, Data: data})
+		ended := r.take(w.number) == nil
+		var said farewell
+		if err := json.Unmarshal(data, &said); ended && (err != nil || said.Node != "b" || said.Incarnation != 7) {
+			t.Fatalf("%q ends a call to another", data)
+		}
+		if g.heard[1] && said.Node != "z" {
+			t.Fatalf("%q ends a request to another", data)
 		}
 	})
 }

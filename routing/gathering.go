@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -23,6 +24,7 @@ type gathering struct {
 	subject string  // of its answers, up to the mark
 	nodes   []*peer // sorted by id
 	answers chan gathered
+	asked   time.Time
 
 	mu    sync.Mutex
 	heard []bool // by node
@@ -52,6 +54,7 @@ func (r *replies) gather(nodes []*peer) *gathering {
 		nodes:   nodes,
 		answers: make(chan gathered, len(nodes)+1),
 		heard:   make([]bool, len(nodes)),
+		asked:   time.Now(),
 	}
 	s := r.shard(number)
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -30,6 +31,9 @@ func (p *puller) forget(d *delivery) {
 	if p.held[d.ack.seq] == d {
 		delete(p.held, d.ack.seq)
 	}
+	if p.questions > 0 {
+		p.answered = append(p.answered, d.ack.seq)
+	}
 	p.mu.Unlock()
 	if p.mixed && p.wanting.Load() >= 0 {
 		p.lookNow()
@@ -53,7 +57,13 @@ func (p *puller) letGo(d *delivery, back bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d.back = back
-	return !d.void && !d.life.over.Load()
+	if d.void || d.life.over.Load() {
+		return false
+	}
+	if _, delayed := p.retrying[d.ack.seq]; back && !delayed {
+		p.retrying[d.ack.seq] = time.Now()
+	}
+	return true
 }
 
 // letAllGo empties the table of a life that is over, and returns how many
@@ -76,21 +86,54 @@ func (p *puller) keep(d *delivery) {
 
 // inHand is every sequence that this node answers for.
 func (p *puller) inHand() []uint64 {
-	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forgetRetried()
 	all := make([]uint64, 0, len(p.held)+len(p.retrying))
 	for seq := range p.held {
 		all = append(all, seq)
 	}
-	for seq, until := range p.retrying {
-		if now.After(until.Add(time.Second)) {
-			delete(p.retrying, seq) // somebody else has it by now
-			continue
-		}
+	for seq := range p.retrying {
 		all = append(all, seq)
 	}
 	return all
+}
+
+// forgetRetried drops what somebody else has by now of what was handed back;
+// p.mu is held.
+func (p *puller) forgetRetried() {
+	now := time.Now()
+	for seq, until := range p.retrying {
+		if now.After(until.Add(time.Second)) {
+			delete(p.retrying, seq)
+		}
+	}
+}
+
+// account is every sequence that may be this node's as far as the consumer's
+// leader knows. An answer that is on its way there has not been given: between
+// two servers it may be slower than the word that the message is not held any
+// more. So the leader is asked for a word that comes after all answers of before;
+// what it had sent to this node by then is here before the word is. What was
+// answered meanwhile counts as held. ok is false where the leader says nothing.
+func (p *puller) account(ctx context.Context) (seqs []uint64, ok bool) {
+	if !p.running.Load() {
+		return p.inHand(), true // it has ordered nothing yet
+	}
+	p.mu.Lock()
+	p.questions++
+	p.mu.Unlock()
+	seqs = p.inHand()
+	ok = p.r.roundTrip(ctx, p.source(), roundTripLimit) == nil
+	seqs = append(seqs, p.askHeld(ctx)...)
+	p.mu.Lock()
+	seqs = append(seqs, p.answered...)
+	if p.questions--; p.questions == 0 {
+		p.answered = nil
+	}
+	p.mu.Unlock()
+	slices.Sort(seqs)
+	return slices.Compact(seqs), ok
 }
 
 // askHeld asks the loop what is in hand, so that the answer has everything that
@@ -157,6 +200,7 @@ func (p *puller) resumeFrom() uint64 {
 func (p *puller) progress() {
 	now := time.Now()
 	p.mu.Lock()
+	p.forgetRetried()
 	replies := make([]string, 0, len(p.held))
 	var overdue []*delivery
 	for _, d := range p.held {

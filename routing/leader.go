@@ -35,7 +35,10 @@ func (d *dispatcher) lead(l *leader) {
 			d.promote()
 		}
 	}()
-	var now time.Time // zero where it has waited since
+	var (
+		now  time.Time // zero where it has waited since
+		last *caller   // of the last request
+	)
 	for {
 		var m *nats.Msg
 		select { // one channel alone is cheap to look at
@@ -55,6 +58,9 @@ func (d *dispatcher) lead(l *leader) {
 					return
 				}
 			}
+		}
+		if m.Reply != "" {
+			last = d.callers.note(m.Reply, last, d.leaving.Load())
 		}
 		if d.isClosing.Load() {
 			d.refuse(m, wire.RefusedLeaving)

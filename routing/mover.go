@@ -109,7 +109,7 @@ func (r *Router) move(ctx context.Context, b mailbox, most int) (settled int, er
 		}
 		defer r.unlock(b)
 	}
-	sub, err := r.nc.Subscribe(question, func(q *nats.Msg) { r.answerHeld(q, m.inHand()) })
+	sub, err := r.nc.Subscribe(question, func(q *nats.Msg) { r.answerHeld(q, heldAnswer{Seqs: m.inHand()}) })
 	if err != nil {
 		return 0, err
 	}

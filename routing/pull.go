@@ -66,8 +66,12 @@ type puller struct {
 	last     uint64               // newest sequence seen
 	made     time.Time            // when the consumer was made
 	running  atomic.Bool
+	// What was answered while somebody asks what is in hand; see account.
+	questions int
+	answered  []uint64
 
 	releasing sync.Mutex // one hand-back at a time; see release.go
+	round     round
 }
 
 func (r *Router) newPuller(stream, consumer, prefix string, config func() jetstream.ConsumerConfig, kinds ...*kind) *puller {
@@ -182,6 +186,7 @@ func (p *puller) receive(m *nats.Msg) {
 	case d.kind == nil:
 		// Only a filter that is being changed lets it through; let go of it
 		// without counting it as an attempt for long.
+		p.retryAt(d, time.Now().Add(progressEvery))
 		d.finish(nakAfter(progressEvery))
 	case p.mixed && p.stream == p.r.cluster.FanoutStream() && !p.r.isFor(m.Header):
 		d.finish(ackDone)

@@ -2,17 +2,14 @@ package routing
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/catga/catga-go/internal/wire"
@@ -23,26 +20,40 @@ import (
 // rendezvous among the handlers:
 //
 //  1. it asks the server how far the consumer has delivered and what is acked;
-//  2. it waits until what was delivered by then has arrived;
+//  2. it makes sure that nothing waits there to be delivered again: see settled;
 //  3. it asks the living what they hold;
 //  4. it naks the rest.
 //
-// A handler that does not answer may be about to be lost too, or may be slow.
-// Then nothing is handed back: it is asked again, and in the end AckWait is the
-// back-up. So a message of a living node is not repeated by this, unless its ack
-// is slower than the answer that it is not held any more: they may go through
-// different servers.
+// The server takes a nak whichever delivery it is for. So a message of a living
+// node must not be among the rest:
+//
+//   - What was delivered by the time of 1, and what was answered before 3, is in
+//     order with the answer of its node, which asks the consumer's leader for a
+//     word first: see account.
+//   - What had been handed back before has been delivered again by 2. What is
+//     handed back later is named by who does it, for a second.
+//   - Of two nodes that do this at once, one waits for the other: see round.
+//   - A handler that does not answer may be about to be lost too, or may be slow.
+//     Then nothing is handed back: it is asked again, and in the end AckWait is
+//     the back-up.
 
 const (
-	// arrivalTime is how long a delivery may take to its node.
+	// arrivalTime is how long the servers may take to agree on a delivery, and to
+	// wake up for one.
 	arrivalTime = 20 * time.Millisecond
-	// answerTime is how long the living have to say what they hold.
-	answerTime = 300 * time.Millisecond
+	// answerTime is how long the living have to say what they hold. It grows by
+	// itself with each time that somebody was silent, up to mostAnswerTime.
+	answerTime     = 300 * time.Millisecond
+	mostAnswerTime = 2 * time.Second
+	// roundTripLimit is how long a consumer's leader has for one word.
+	roundTripLimit = 2 * time.Second
 	// lingerTime is for those whom this node does not know yet: they answer as
 	// fast as the others.
 	lingerTime = 5 * time.Millisecond
-	// releaseTries is how often a handler that does not answer is asked.
-	releaseTries = 8
+	// mostRelease is how long a release is tried: then the ack wait has done it.
+	mostRelease = ackWait
+	// orderWait is the pause until somebody has room for what is handed back.
+	orderWait = 200 * time.Millisecond
 	// releaseSpan is how many sequences are naked blindly, pending or not;
 	// beyond it the pending ones are looked up.
 	releaseSpan = 10_000
@@ -51,25 +62,6 @@ const (
 	// seenLimit is how long a starting node waits for the first view.
 	seenLimit = 5 * time.Second
 )
-
-// heldAnswer is what a node answers on held.<kind>. Shape:
-// {"node":"n1","seqs":[4,7]}.
-type heldAnswer struct {
-	Node string   `json:"node"`
-	Seqs []uint64 `json:"seqs"`
-}
-
-// parseHeld reads an answer of a node.
-func parseHeld(data []byte) (heldAnswer, error) {
-	var a heldAnswer
-	if err := json.Unmarshal(data, &a); err != nil {
-		return heldAnswer{}, err
-	}
-	if a.Node == "" {
-		return heldAnswer{}, errors.New("routing: an answer of nobody")
-	}
-	return a, nil
-}
 
 // releasePasses is when the work of a lost node is looked at. Once is enough for
 // a process that is killed, and for one that hangs: its orders have expired by
@@ -243,24 +235,43 @@ func (r *Router) releaseWork(kind string) {
 	// that asked before it had moved.
 	p.releasing.Lock()
 	defer p.releasing.Unlock()
-	for range releaseTries {
+	answerTime := answerTime
+	for end := time.Now().Add(mostRelease); time.Now().Before(end); {
 		info, err := r.pending(p.source())
-		if err != nil || info.NumAckPending == 0 {
+		if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
 			return
 		}
-		if !r.sleep(arrivalTime) {
-			return
+		pause := orderWait
+		if r.settled(p.source(), info) {
+			p.round.begin()
+			held, all := r.askLiving(kind, p, answerTime)
+			done := all && p.round.mayHandBack() && r.handBackUnheld(p.source(), info, held)
+			p.round.end()
+			if done {
+				return
+			}
+			pause = answerTime
+			answerTime = min(2*answerTime, mostAnswerTime)
 		}
-		held, all := r.askLiving(kind, p)
-		if all {
-			r.handBackUnheld(p.source(), info, held)
-			return
-		}
-		if !r.sleep(answerTime) {
+		if !r.sleep(pause/2 + rand.N(pause)) {
 			return
 		}
 	}
-	r.log.Warn("some handlers do not say what they hold; what a lost node had is delivered again after the ack wait", "kind", kind, "wait", ackWait)
+	r.log.Warn("what a lost node had is delivered again after the ack wait: some handlers do not say what they hold, or none of them has room", "kind", kind, "wait", ackWait)
+}
+
+// settled reports whether nothing that was handed back before info waits at the
+// consumer any more. Such a message is pending and held by nobody, as that of a
+// lost node is, and may be on its way to somebody who has just said that he does
+// not hold it. It comes before all others: where an order stands, or something
+// new has been delivered since, there is none. Where nobody orders, nobody could
+// take what is handed back.
+func (r *Router) settled(p source, info *jetstream.ConsumerInfo) bool {
+	if info.NumWaiting > 0 {
+		return true
+	}
+	now, err := r.pending(p)
+	return err == nil && now.Delivered.Stream > info.Delivered.Stream
 }
 
 // releaseOwn hands back what is pending at this node's own consumer and not in
@@ -271,7 +282,7 @@ func (r *Router) releaseWork(kind string) {
 func (r *Router) releaseOwn(p *puller) {
 	p.releasing.Lock()
 	defer p.releasing.Unlock()
-	for range 2 * releaseTries {
+	for end := time.Now().Add(mostRelease); time.Now().Before(end); {
 		if p == r.durable.mail && r.othersMove() {
 			if !r.sleep(answerTime) {
 				return
@@ -282,14 +293,21 @@ func (r *Router) releaseOwn(p *puller) {
 		if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
 			return
 		}
+		seqs, ok := p.account(r.ctx)
+		if !ok {
+			if !r.sleep(answerTime) {
+				return
+			}
+			continue
+		}
 		held := map[uint64]bool{}
-		for _, seq := range p.askHeld(r.ctx) {
+		for _, seq := range seqs {
 			held[seq] = true
 		}
 		r.handBackUnheld(p.source(), info, held)
 		return
 	}
-	r.log.Warn("somebody still moves mail of this node; what an earlier life had is delivered again after the ack wait", "wait", ackWait)
+	r.log.Warn("what an earlier life of this node had is delivered again after the ack wait: somebody still moves its mail, or the consumer says nothing", "stream", p.stream, "consumer", p.consumer, "wait", ackWait)
 }
 
 // othersMove reports whether another node moves mail of this one.
@@ -332,67 +350,9 @@ func (r *Router) pending(p source) (info *jetstream.ConsumerInfo, err error) {
 	return info, err
 }
 
-// askLiving collects what the handlers of kind hold; all is false when one that
-// is in the view did not answer.
-func (r *Router) askLiving(kind string, own *puller) (held map[uint64]bool, all bool) {
-	held = map[uint64]bool{}
-	answers := make(chan *nats.Msg, 1024)
-	inbox := r.cluster.InboxPrefix(r.id, r.currentIncarnation()) + "held." + strconv.FormatUint(rand.Uint64(), 36)
-	sub, err := r.nc.ChanSubscribe(inbox, answers)
-	if err != nil {
-		return nil, false
-	}
-	defer func() { _ = sub.Unsubscribe() }() // the only errors are of a closed connection
-	if r.nc.PublishMsg(&nats.Msg{Subject: r.cluster.Held(kind), Reply: inbox}) != nil {
-		return nil, false
-	}
-	for _, seq := range own.askHeld(r.ctx) {
-		held[seq] = true
-	}
-	silent := map[string]bool{}
-	for _, p := range r.peers.Load().handlers[kind] {
-		if p.ID != r.id {
-			silent[p.ID] = true
-		}
-	}
-	timer := time.NewTimer(answerTime)
-	defer timer.Stop()
-	if len(silent) == 0 {
-		timer.Reset(lingerTime)
-	}
-	for {
-		select {
-		case m := <-answers:
-			a, err := parseHeld(m.Data)
-			if err != nil {
-				continue // no responders, or not of our kind
-			}
-			for _, seq := range a.Seqs {
-				held[seq] = true
-			}
-			if silent[a.Node] {
-				delete(silent, a.Node)
-				if len(silent) == 0 {
-					timer.Reset(lingerTime)
-				}
-			}
-		case <-timer.C:
-			// Who was lost while we waited need not answer.
-			view := r.peers.Load()
-			for id := range silent {
-				if p := view.byID[id]; p != nil && !p.lost {
-					return nil, false
-				}
-			}
-			return held, true
-		case <-r.ctx.Done():
-			return nil, false
-		}
-	}
-}
-
-// handBackUnheld naks everything pending up to what info says, but for held.
-func (r *Router) handBackUnheld(p source, info *jetstream.ConsumerInfo, held map[uint64]bool) {
+// handBackUnheld naks everything pending up to what info says, but for held. It
+// reports whether the server has it.
+func (r *Router) handBackUnheld(p source, info *jetstream.ConsumerInfo, held map[uint64]bool) bool {
 	first, last := info.AckFloor.Stream+1, info.Delivered.Stream
 	nak := func(seq uint64) bool {
 		if held[seq] {
@@ -405,7 +365,7 @@ func (r *Router) handBackUnheld(p source, info *jetstream.ConsumerInfo, held map
 	if last-min(first, last) <= releaseSpan {
 		for seq := first; seq <= last; seq++ {
 			if !nak(seq) {
-				return
+				return false
 			}
 		}
 	} else {
@@ -414,10 +374,11 @@ func (r *Router) handBackUnheld(p source, info *jetstream.ConsumerInfo, held map
 	ctx, cancel := context.WithTimeout(r.ctx, releaseLimit)
 	defer cancel()
 	if err := flush(ctx, r.nc); err != nil {
-		return
+		return false
 	}
 	r.log.Info("handed back what a gone node had", "stream", p.stream, "consumer", p.consumer,
 		"pending", info.NumAckPending, "held by the living", len(held))
+	return true
 }
 
 // eachPending looks up the messages of the consumer from first to last: in a
@@ -439,42 +400,6 @@ func (r *Router) eachPending(p source, first, last uint64, yield func(seq uint64
 	}
 	if err != nil && r.ctx.Err() == nil {
 		r.log.Warn("what a gone node had cannot be listed", "stream", p.stream, "consumer", p.consumer, "err", err)
-	}
-}
-
-// subscribeHeld answers what this node holds of each of its kinds.
-func (r *Router) subscribeHeld() error {
-	r.mu.Lock()
-	done := len(r.durable.heard) > 0
-	r.mu.Unlock()
-	if done {
-		return nil
-	}
-	heldOf := map[string]*puller{}
-	for name, p := range r.durable.work {
-		heldOf[r.cluster.Held(name)] = p
-	}
-	if p := r.durable.mail; p != nil {
-		// Who is about to move this node's mail hears that it is there.
-		heldOf[r.cluster.Held(p.consumer)] = p
-	}
-	for subject, p := range heldOf {
-		sub, err := r.nc.Subscribe(subject, func(m *nats.Msg) { r.answerHeld(m, p.askHeld(r.ctx)) })
-		if err != nil {
-			return err
-		}
-		r.mu.Lock()
-		r.durable.heard = append(r.durable.heard, sub)
-		r.mu.Unlock()
-	}
-	return nil
-}
-
-// answerHeld answers a question about what is in hand.
-func (r *Router) answerHeld(m *nats.Msg, seqs []uint64) {
-	data, err := json.Marshal(heldAnswer{Node: r.id, Seqs: seqs})
-	if err == nil && r.ctx.Err() == nil {
-		_ = m.Respond(data) // who asks asks again
 	}
 }
 

@@ -61,6 +61,8 @@ type pending struct {
 	number uint64
 	answer chan *nats.Msg
 	timer  *time.Timer
+	to     *peer // who was asked, where it is a node; see farewell
+	asked  time.Time
 }
 
 // newReplies makes a table for the inbox under prefix, which ends in a dot. It
@@ -68,7 +70,7 @@ type pending struct {
 func newReplies(prefix string) *replies {
 	r := &replies{
 		base:   prefix,
-		prefix: prefix + strings.ToLower(rand.Text()[:8]),
+		prefix: prefix + strings.ToLower(rand.Text()[:stemLength]),
 		closed: make(chan struct{}),
 	}
 	for i := range r.shards {
@@ -99,11 +101,15 @@ func (r *replies) subscribe(ctx context.Context, nc *nats.Conn) error {
 	return flush(ctx, nc)
 }
 
-// await registers a call and returns its reply subject. Every await is followed
-// by one release.
-func (r *replies) await() (*pending, string) {
+// await registers what a server is to answer, and returns its reply subject.
+// Every await is followed by one release.
+func (r *replies) await() (*pending, string) { return r.awaitPeer(nil, time.Time{}) }
+
+// awaitPeer is await for a call that is about to be sent to a node.
+func (r *replies) awaitPeer(to *peer, now time.Time) (*pending, string) {
 	p := r.pool.Get().(*pending)
 	p.number = r.calls.Add(1)
+	p.to, p.asked = to, now
 	s := r.shard(p.number)
 	s.mu.Lock()
 	s.waiting[p.number] = p
@@ -126,6 +132,9 @@ func (r *replies) release(p *pending, answered bool) {
 func (r *replies) deliver(m *nats.Msg) {
 	token, ok := strings.CutPrefix(m.Subject, r.prefix)
 	if !ok {
+		if m.Subject == r.base+wire.FarewellToken {
+			r.deliverFarewell(m)
+		}
 		return
 	}
 	i := strings.IndexByte(token, wire.AnswerMark)

@@ -189,6 +189,10 @@ func (c Cluster) InboxPrefix(id string, incarnation uint64) string {
 // its id behind it.
 const AnswerMark = '='
 
+// FarewellToken is the token in a node's inbox at which another that leaves tells
+// it which of its requests have arrived. Those of its own are longer.
+const FarewellToken = "bye"
+
 // InboxRoot is the subject of every reply inbox up to the node's id.
 func (c Cluster) InboxRoot() string { return c.prefix() + "inbox." }
 
