@@ -87,10 +87,10 @@ func steal(t *testing.T, nc *nats.Conn) *nats.Msg {
 		t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := nc.PublishMsg(&nats.Msg{Subject: "$JS.API.CONSUMER.MSG.NEXT.CATGA_c_WORK.w:work", Reply: inbox, Data: []byte(`{"batch":1,"no_wait":true}`)}); err != nil {
+	if err := nc.PublishMsg(&nats.Msg{Subject: "$JS.API.CONSUMER.MSG.NEXT.CATGA_c_WORK.w:work", Reply: inbox, Data: []byte(`{"batch":1,"expires":5000000000}`)}); err != nil {
 		t.Fatal(err)
 	}
-	m, err := sub.NextMsg(5 * time.Second)
+	m, err := sub.NextMsg(10 * time.Second)
 	if err != nil || !strings.HasPrefix(m.Reply, ackPrefix) {
 		t.Fatal(m, err)
 	}
