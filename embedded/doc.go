@@ -32,7 +32,8 @@
 //     would delete each other's streams.
 //  5. Servers with the same Config.Cluster keep streams with three replicas three
 //     times. More than half of them must be there; Remove, Rescue and Replicate
-//     are for machines that are lost or new.
+//     are for machines that are lost or new. One more may be lost for ever when
+//     Remove has returned, not before.
 //  6. Close is graceful, may be called at any time, twice and by several
 //     goroutines; when it returns, all goroutines and connections of the server
 //     are gone and the directory is free.

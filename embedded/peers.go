@@ -75,16 +75,22 @@ func (i *instance) routed() map[string]bool {
 
 // Remove takes servers out of the cluster that are gone for ever, by name or
 // id: until then each of them counts when the others vote. What they kept is
-// copied to servers that have room for it. It is for a lost machine whose place
-// another one has taken; start that one first. A server that is connected is
-// not removed: stop it first. One that was removed must not come back with its
-// old directory.
+// copied to servers that have room for it, and Remove returns when all copies
+// are complete. Until then no other machine may be replaced: what was
+// acknowledged may be on one disk only, whatever the servers say of their
+// replicas. It is for a lost machine whose place another one has taken; start
+// that one first. A server that is connected is not removed: stop it first. One
+// that was removed must not come back with its old directory.
+//
+// When ctx ends before the copies are complete, the servers are removed and the
+// copying goes on; Remove without a name waits for it.
 //
 // It needs more than half of the servers; Rescue is for the case that they are
 // gone.
 //
 // Errors: ErrClosed, ErrNotClustered, ErrPeer with what to do, ErrNotReady
-// where there is no leader, or ctx's.
+// where there is no leader, or with what is not complete when ctx ends, or
+// ctx's.
 func (s *Server) Remove(ctx context.Context, lost ...string) error {
 	if err := s.clustered(); err != nil {
 		return err
@@ -99,7 +105,7 @@ func (s *Server) Remove(ctx context.Context, lost ...string) error {
 			return err
 		}
 	}
-	return nil
+	return s.inst.settled(ctx, nc, allStreams)
 }
 
 const (

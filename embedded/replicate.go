@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,7 +14,8 @@ import (
 // used, and returns when all copies are complete. It is for streams that were
 // made before there were three servers, or restored from one that stood alone.
 // Their consumers get as many. It works through the connection of Conn, so on
-// servers elsewhere, too.
+// servers elsewhere, too; of those it knows only what the leader of a stream says
+// of the others, which have the last messages and may still read the older ones.
 //
 // Errors: ErrConfig where the number is not 1 to 5, ErrNotReady with the streams
 // that are not complete when ctx ends, or the server's.
@@ -46,7 +48,15 @@ func (s *Server) Replicate(ctx context.Context, replicas int) error {
 			return err
 		}
 	}
-	return nil
+	if len(changed) == 0 || s.clustered() != nil {
+		return nil
+	}
+	nc, err := s.inst.system(ctx)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	return s.inst.settled(ctx, nc, func(stream string) bool { return slices.Contains(changed, stream) })
 }
 
 // replicate changes one stream. The answer may be lost with an election.
@@ -66,12 +76,13 @@ func (s *Server) replicate(ctx context.Context, js jetstream.JetStream, cfg jets
 
 const replicatePause = 100 * time.Millisecond
 
-// complete waits until all copies of a stream have caught up.
+// complete waits until all copies of a stream have caught up, as its leader sees
+// it; settled asks them.
 func complete(ctx context.Context, js jetstream.JetStream, name string, replicas int) error {
 	for {
 		current := 0
 		if st, err := js.Stream(ctx, name); err == nil {
-			if c := st.CachedInfo().Cluster; c != nil && c.Leader != "" {
+			if c := st.CachedInfo().Cluster; c != nil && c.Leader != "" && c.Desired == nil {
 				current++
 				for _, r := range c.Replicas {
 					if r.Current && !r.Offline {

@@ -23,8 +23,8 @@ const machineEnv = "CATGA_MACHINES_SERVER"
 // limit bounds whatever a test waits for.
 const limit = 3 * time.Minute
 
-// askLimit bounds one question to a server.
-const askLimit = 2 * time.Second
+// orderLimit bounds an order to a server, which then says why it failed.
+const orderLimit = limit - 10*time.Second
 
 // machineSpec says what a server process is.
 type machineSpec struct {
@@ -57,7 +57,7 @@ func machineMain(spec string) int {
 			if !ok {
 				return fmt.Errorf("no order %q", in.Text())
 			}
-			removing, cancel := context.WithTimeout(context.Background(), limit)
+			removing, cancel := context.WithTimeout(context.Background(), orderLimit)
 			err := s.Remove(removing, name)
 			cancel()
 			if err != nil {

@@ -17,7 +17,7 @@ import (
 
 var (
 	kills = flag.Int("kills", 4, "how often one of three servers is killed")
-	moves = flag.Int("moves", 1, "how many of the three servers are replaced, 3 at most")
+	moves = flag.Int("moves", 3, "how many of the three servers are replaced, 3 at most")
 	seed  = flag.Uint64("seed", 0, "of the kills; 0 = another one each time")
 )
 
