@@ -3,6 +3,7 @@ package kvregistry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -70,7 +71,12 @@ func (s *session) beats() {
 	var looked time.Time
 	for {
 		every := beatEvery(int(s.size.Load()))
-		if s.beat(s.ctx, every) && time.Since(looked) > lookEvery-minBeat/2 {
+		err := s.beat(s.ctx, every)
+		s.wrote(err)
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			every = min(every, max(maxRetry, time.Duration(s.size.Load())*time.Second/retriesPerSecond))
+		case err == nil && time.Since(looked) > lookEvery-minBeat/2:
 			looked = time.Now()
 			s.lookForRecord(s.ctx)
 		}
@@ -82,22 +88,43 @@ func (s *session) beats() {
 	}
 }
 
-// beat writes the heartbeat. It tells whether the store took it.
-func (s *session) beat(ctx context.Context, every time.Duration) bool {
+// errNoRecord says that there is nothing to keep alive.
+var errNoRecord = errors.New("kvregistry: no record of this node is stored")
+
+// beat writes the heartbeat.
+func (s *session) beat(ctx context.Context, every time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, every)
 	defer cancel()
 	m := s.own.self.Load()
 	if m == nil || s.own.stored.Load() == 0 {
-		return false
+		return errNoRecord
 	}
-	if err := s.store.putBeat(ctx, m.ID, s.newBeat(m.Incarnation), beatLives*every); err != nil {
-		if s.ctx.Err() == nil {
-			s.log.Debug("beat not written", "node", m.ID, "err", err)
+	return s.store.putBeat(ctx, m.ID, s.newBeat(m.Incarnation), beatLives*every)
+}
+
+// wrote notes how a heartbeat went. While the store takes none the view is stale
+// although it can be read: a leader that is cut off together with this node goes
+// on answering for 10 to 20 s.
+func (s *session) wrote(err error) {
+	switch {
+	case s.ctx.Err() != nil, errors.Is(err, errNoRecord):
+	case err == nil:
+		if s.unwritten.Swap(false) {
 			s.post(func() { s.resync(false) })
 		}
-		return false
+	default:
+		s.log.Debug("beat not written", "node", s.cfg.Node, "err", err)
+		silent := errors.Is(err, context.DeadlineExceeded) // not for a lost connection, which tells by itself
+		if silent {
+			s.unwritten.Store(true)
+		}
+		s.post(func() {
+			if silent {
+				s.setStale(time.Now())
+			}
+			s.resync(false)
+		})
 	}
-	return true
 }
 
 // lookForRecord makes sure that the store has this node's record.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -170,4 +171,35 @@ func TestNobodySpeaksForTheServerItLeft(t *testing.T) {
 	if !spokenFor(other.ConnectedServerId()) {
 		t.Error("the new server is not spoken for")
 	}
+}
+
+// A node that is cut off together with the server that leads the registry can
+// read it, and write nothing: its view is stale before that server notices.
+func TestViewOfAMinorityIsStale(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: needs three servers")
+	}
+	servers := natstest.StartCluster(t, 3).Servers
+	first := join(t, natstest.Dial(t, servers[0].URL()), Config{Node: "a"})
+	leader := leaderOf(t, first)
+	i := slices.IndexFunc(servers, func(s *natstest.Server) bool { return s.Name() == leader })
+	b := join(t, natstest.Dial(t, servers[i].URL(), nats.IgnoreDiscoveredServers()), Config{Node: "b"})
+	waitFor(t, b, "a", "b")
+	for j, s := range servers {
+		if j != i {
+			s.Pause()
+			defer s.Resume()
+		}
+	}
+	natstest.Eventually(t, "its view is stale", func() bool { return b.View().Stale })
+	if _, err := b.session.store.identify(t.Context()); err != nil {
+		t.Errorf("the server knew before: %v", err)
+	}
+	for j, s := range servers {
+		if j != i {
+			s.Resume()
+		}
+	}
+	waitFresh(t, b)
+	waitFor(t, b, "a", "b")
 }
