@@ -150,7 +150,7 @@ func (h *history) runOf(l life, at time.Time) *run {
 		if slices.Contains(r.lives, l.incarnation) {
 			return r
 		}
-		if len(r.lives) == 0 {
+		if n := len(r.lives); n == 0 || !r.end.IsZero() && r.lives[n-1] < l.incarnation {
 			latest = r
 		}
 	}

@@ -109,6 +109,7 @@ func TestCheckerComplains(t *testing.T) {
 		{"news of somebody else's eviction", func(h *history) { replace(h, 5, saw(10, "Evicted", "b", 12)) }, "told that b was evicted"},
 		{"an unknown event", func(h *history) { replace(h, 5, saw(10, "Burnt", "b", 12)) }, `kind "Burnt"`},
 		{"somebody who was never there", func(h *history) { replace(h, 5, saw(10, "Joined", "ghost", 1)) }, "ghost/1 Joined, and there was no such process"},
+		{"a life that its process does not have", func(h *history) { h.runs[3].lives = []uint64{13} }, "c/48 Joined, and there was no such process"},
 		{"equal revisions, other views", func(h *history) { h.seers[1].views[1].Digest = "other" }, "revision 12"},
 		{"somebody missing at the end", func(h *history) { delete(h.seers[0].last.Members, "b") }, "a: sees"},
 		{"somebody too many at the end", func(h *history) { h.seers[0].last.Members["d"] = 14 }, "a: sees"},
@@ -148,6 +149,14 @@ func TestCheckerExcuses(t *testing.T) {
 			h.away["observer"] = []span{{from: after(19), to: after(26)}}
 		}},
 		{"a process that died before it told its incarnation", func(h *history) { h.runs[1].lives = nil }},
+		{"a process that came back and died before it told its incarnation", func(h *history) {
+			c := h.runs[3]
+			c.lives, c.end, c.killed = []uint64{13}, after(49), true
+			for _, s := range h.seers {
+				s.events = slices.Insert(s.events, 10, saw(49.5, "Lost", "c", 48))
+				delete(s.last.Members, "c")
+			}
+		}},
 		{"a death so late that not everybody has seen it", func(h *history) { h.seers[0].events = h.seers[0].events[:10]; h.end = after(61) }},
 	} {
 		t.Run(story.name, func(t *testing.T) {
