@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,6 +74,10 @@ func ExampleStart_cluster() {
 	// Output: copies: 3
 }
 
+func allOnline(peers []embedded.Peer) bool {
+	return !slices.ContainsFunc(peers, func(p embedded.Peer) bool { return !p.Online })
+}
+
 // Who counts in the cluster, and who of them is there.
 func ExampleServer_Peers() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -81,6 +86,9 @@ func ExampleServer_Peers() {
 	defer end()
 
 	peers, err := servers[0].Peers()
+	for ; err == nil && ctx.Err() == nil && !allOnline(peers); peers, err = servers[0].Peers() {
+		<-time.After(50 * time.Millisecond) // they may still be connecting to each other
+	}
 	if err != nil {
 		log.Fatal(err)
 	}

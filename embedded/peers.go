@@ -24,7 +24,8 @@ type Peer struct {
 	ID string
 	// Leader decides where streams are kept. One server has this office.
 	Leader bool
-	// Online means that it is connected to this one.
+	// Online means that it is connected to this one, which may take a moment when
+	// Start has returned.
 	Online bool
 }
 
@@ -151,28 +152,45 @@ func (s *Server) remove(ctx context.Context, nc *nats.Conn, name string) error {
 	}
 }
 
-// gone returns the peer of that name or id, if it may be removed. One that was
-// closed just now gets a moment to be seen as such.
+// gone returns the peer of that name or id, if it may be removed: it was not
+// connected for a while. One that was closed just now gets a moment to be seen as
+// such, and one whose connection is just replaced by another is not gone.
 func (s *Server) gone(ctx context.Context, name string) (Peer, error) {
-	for end := time.Now().Add(goneWait); ; {
+	var away time.Time
+	for begin := time.Now(); ; {
 		peers, err := s.inst.peers()
 		if err != nil {
 			return Peer{}, err
 		}
+		now := time.Now()
 		i := slices.IndexFunc(peers, func(p Peer) bool { return p.named(name) })
 		switch {
 		case i < 0:
 			return Peer{}, &fault{is: ErrPeer, text: fmt.Sprintf("server %s is not in the cluster: Peers lists those that are", name)}
 		case !peers[i].Online:
-			return peers[i], nil
-		case time.Now().After(end) || wait(ctx, retryPause) != nil:
+			if away.IsZero() {
+				away = now
+			}
+			if now.Sub(away) >= goneFor {
+				return peers[i], nil
+			}
+		case now.Sub(begin) > goneWait:
 			return Peer{}, &fault{is: ErrPeer, text: fmt.Sprintf("server %s is connected: close it first", name)}
+		default:
+			away = time.Time{}
+		}
+		if wait(ctx, goneFor/5) != nil {
+			return Peer{}, notReady(ctx, fmt.Sprintf("server %s may be connected", name))
 		}
 	}
 }
 
-// goneWait is how long a closed server may look connected.
-const goneWait = time.Second
+const (
+	// goneWait is how long a closed server may look connected.
+	goneWait = time.Second
+	// goneFor is how long one that is gone must not be connected.
+	goneFor = 500 * time.Millisecond
+)
 
 // named tells whether the peer has that name or id. A server knows a peer that
 // it has not seen since its start by id only.

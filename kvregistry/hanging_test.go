@@ -47,6 +47,7 @@ func TestDroppedConnectionBesideAStoppedServerLosesNobody(t *testing.T) {
 				waitFor(t, r, "a", "c", "d")
 			}
 			check := unharmed(t, c, a)
+			grace := a.session.own.rec.grace()
 			servers[1].Pause()
 			defer servers[1].Resume()
 			for range tc.drops {
@@ -57,7 +58,7 @@ func TestDroppedConnectionBesideAStoppedServerLosesNobody(t *testing.T) {
 				t.Logf("away for %v", time.Since(begin).Round(time.Millisecond))
 			}
 			// Until whoever held something against it would have said so.
-			<-time.After(a.session.own.rec.grace() + time.Second)
+			<-time.After(grace + time.Second)
 			servers[1].Resume()
 			check()
 		})

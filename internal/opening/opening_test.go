@@ -35,10 +35,14 @@ func TestLimits(t *testing.T) {
 	}
 	of("b", most)
 	of("a", Shortest)
-	// Greetings take long here.
+	// Once means nothing, twice that greetings take long here.
+	l.greeted(most)
+	of("b", Shortest)
 	l.greeted(Shortest)
 	of("b", slack*Shortest)
 	of("b", 2*slack*Shortest)
+	l.greeted(most)
+	of("b", slack*Shortest)
 	l.greeted(most)
 	of("b", most)
 }
