@@ -166,7 +166,11 @@ func (c *localCallee) handle(ctx context.Context, o order) (time.Duration, error
 	if err != nil {
 		return 0, err
 	}
-	defer consuming.Stop()
+	defer func() {
+		consuming.Stop()
+		<-consuming.Closed()
+		_ = c.nc.Flush() // else the server gives a message of the next backlog to the order that stood
+	}()
 	if err := job.await(ctx); err != nil {
 		return 0, err
 	}
