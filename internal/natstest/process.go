@@ -3,6 +3,7 @@ package natstest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -273,7 +274,45 @@ func StartCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	for _, s := range c.Servers {
 		s.WaitReady(t)
 	}
+	for end := time.Now().Add(ready); !c.complete(); {
+		if time.Now().After(end) {
+			t.Fatalf("natstest: not all of %d servers take streams after %v", n, ready)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 	return c
+}
+
+// complete tells whether the leader of the cluster gives streams to all servers:
+// each is healthy before it knows that of the others.
+func (c *Cluster) complete() bool {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
+	for _, s := range c.Servers {
+		resp, err := client.Get(s.MonitorURL() + "/jsz")
+		if err != nil {
+			continue
+		}
+		var info struct {
+			Meta struct {
+				Leader   string `json:"leader"`
+				Replicas []struct {
+					Offline bool `json:"offline"`
+				} `json:"replicas"`
+			} `json:"meta_cluster"`
+		}
+		err = json.NewDecoder(resp.Body).Decode(&info)
+		_ = resp.Body.Close()
+		if err != nil || info.Meta.Leader != s.name || len(info.Meta.Replicas) != len(c.Servers)-1 {
+			continue // only the leader lists the others
+		}
+		for _, r := range info.Meta.Replicas {
+			if r.Offline {
+				return false
+			}
+		}
+		return true
+	}
+	return false
 }
 
 // URL lists all servers.
