@@ -444,13 +444,27 @@ func (s *session) verdict(a action) {
 	if e.forgotten {
 		a.reason = ReasonUnknown // perhaps it left
 	}
+	ended := func(over bool) {
+		s.guard.buried(a.life, over, time.Now())
+		if !over {
+			s.resync(false)
+		}
+	}
 	s.work(func(ctx context.Context) func() {
-		over := s.bury(ctx, rec, expected, a.reason, seen)
+		agrees := s.storeAgrees(ctx)
 		return func() {
-			s.guard.buried(a.life, over, time.Now())
-			if !over {
-				s.resync(false)
+			switch {
+			case s.guard.suspects[a.life] == nil:
+				return // its end came meanwhile
+			case !agrees, !s.guard.stands(a.life):
+				// What held up the writing may have held up the probes before it.
+				ended(false)
+				return
 			}
+			s.work(func(ctx context.Context) func() {
+				over := s.bury(ctx, rec, expected, a.reason, seen)
+				return func() { ended(over) }
+			})
 		}
 	})
 }

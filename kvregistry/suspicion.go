@@ -415,6 +415,13 @@ func (g *guard) asked(l life, o opinion, now time.Time) {
 	}
 }
 
+// stands tells whether a verdict that was asked for is still to be written: an
+// answer that came late meanwhile lifts it.
+func (g *guard) stands(l life) bool {
+	s := g.suspects[l]
+	return s != nil && s.over
+}
+
 // buried tells how a verdict went. One that was not written is tried again
 // after a fresh probe; one that was, or that the store refused because
 // something newer is there, is over: the feed tells the rest.

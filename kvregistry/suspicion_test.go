@@ -180,3 +180,29 @@ func said(actions []action) string {
 	}
 	return strings.Join(words, ", ")
 }
+
+// Between the wish for a verdict and its writing an answer may come, to a probe
+// that waited where the writing waited too.
+func TestLateAnswerLiftsAVerdict(t *testing.T) {
+	g, now, l := newGuard(), time.Now(), life{"b", 7}
+	silent := func() (actions []action) {
+		for _, a := range g.tick(now) {
+			now = now.Add(time.Second)
+			actions = append(actions, g.answered(l, a.turn, silence, now)...)
+		}
+		return actions
+	}
+	g.watch(suspect{life: l, grace: minGrace}, now)
+	for range 3 {
+		if got := silent(); len(got) > 0 {
+			g.asked(l, confirmed, now)
+		}
+	}
+	if got := silent(); len(got) != 1 || got[0].kind != buryIt || !g.stands(l) {
+		t.Fatalf("%v, and stands is %v", got, g.stands(l))
+	}
+	g.answered(l, g.suspects[l].turn-2, alive, now)
+	if g.stands(l) {
+		t.Error("the verdict stands")
+	}
+}

@@ -11,9 +11,6 @@ import (
 // that this node knows. over means that the matter is settled, by this write
 // or by something newer in the store; otherwise the caller probes afresh.
 func (s *session) bury(ctx context.Context, rec record, expected uint64, reason Reason, seen time.Time) (over bool) {
-	if !s.storeAgrees(ctx) {
-		return false
-	}
 	end := rec.ended(reason, s.cfg.Node, seen)
 	// The second attempt is for a key that was deleted or lost with its store.
 	for range 2 {
