@@ -238,6 +238,7 @@ func (p *presence) won(ctx context.Context, rec record, revision uint64) error {
 		return err
 	}
 	p.evicted.Store(false)
+	p.s.wrote(nil) // the store takes writes
 	p.s.log.Info("claimed", "node", rec.ID, "incarnation", rec.Incarnation)
 	return nil
 }

@@ -154,6 +154,17 @@ func (l *lab) restart(hosts ...*host) {
 	l.send(hosts...)
 }
 
+// isStale tells whether a machine's view is stale by its latest word.
+func (l *lab) isStale(h *host) bool {
+	all, _ := l.since(0)
+	for _, e := range slices.Backward(all) {
+		if e.Node == h.name && (e.What == stale || e.What == fresh || e.What == begun) {
+			return e.What == stale
+		}
+	}
+	return false
+}
+
 // converge waits until all see all.
 func (l *lab) converge() {
 	l.t.Helper()
@@ -164,6 +175,8 @@ func (l *lab) converge() {
 		for _, h := range l.hosts {
 			if got := l.ask(h, "view", view).View; !slices.Equal(got, want) {
 				wrong = append(wrong, fmt.Sprintf("%s sees %v", h.name, got))
+			} else if l.isStale(h) {
+				wrong = append(wrong, h.name+" takes its view for stale")
 			}
 		}
 		if wrong == nil {
