@@ -17,7 +17,7 @@ import (
 // Shortest is the shortest limit of an attempt.
 const Shortest = 200 * time.Millisecond
 
-// slack is how many times as long as the latest greetings the next one may take.
+// slack is how many times as long as the latest greeting the next one may take.
 const slack = 3
 
 // Limits are those of the attempts of one connection. A server that greets late
@@ -25,7 +25,6 @@ const slack = 3
 // is longer from the beginning. The zero value is ready to use.
 type Limits struct {
 	mu    sync.Mutex
-	last  time.Duration // what the latest greeting took
 	base  time.Duration
 	tried map[string]int // attempts in vain since the last greeting, by address
 }
@@ -55,9 +54,7 @@ func (l *Limits) Of(addr string, most time.Duration) time.Duration {
 func (l *Limits) greeted(after time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// One that took long may have met a server that was just starting.
-	l.base = slack * min(l.last, after)
-	l.last = after
+	l.base = slack * after
 	for addr := range l.tried {
 		l.tried[addr] = 0
 	}
