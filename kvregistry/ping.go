@@ -133,24 +133,25 @@ func (s *session) question(ctx, limited context.Context, subject string, data []
 		msg *nats.Msg
 		err error
 	}
-	ended := make(chan end, 1)
+	ended := make(chan end)
 	ctx, cancel := s.store.bounded(ctx, lateAnswer)
 	s.wg.Go(func() {
 		defer cancel()
 		msg, err := s.nc.RequestWithContext(ctx, subject, data)
-		ended <- end{msg, err}
+		select {
+		case ended <- end{msg, err}:
+		case <-limited.Done(): // nobody waits any more
+			if err == nil {
+				p, _ := decodePong(msg.Data)
+				late(p)
+			}
+		}
 	})
 	select {
 	case e := <-ended:
 		return e.msg, e.err
 	case <-limited.Done():
 	}
-	s.wg.Go(func() {
-		if e := <-ended; e.err == nil {
-			p, _ := decodePong(e.msg.Data)
-			late(p)
-		}
-	})
 	return nil, limited.Err()
 }
 
