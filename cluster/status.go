@@ -30,7 +30,8 @@ type Status struct {
 	Incarnation uint64 `json:"incarnation,omitempty"`
 	// Revision is that of the view.
 	Revision uint64 `json:"revision,omitempty"`
-	// Stale means that the store cannot be reached, so that the view may be behind.
+	// Stale means that the store cannot be reached or takes no writes, so that the
+	// view may be behind.
 	Stale bool `json:"stale"`
 	// StaleSince is when it became so; zero when it is not.
 	StaleSince time.Time `json:"stale_since,omitzero"`

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/catga/catga-go/internal/wire"
 )
 
@@ -74,7 +76,7 @@ func (s *session) beats() {
 		err := s.beat(s.ctx, every)
 		s.wrote(err)
 		switch {
-		case errors.Is(err, context.DeadlineExceeded):
+		case s.unwritten.Load():
 			every = min(every, max(maxRetry, time.Duration(s.size.Load())*time.Second/retriesPerSecond))
 		case err == nil && time.Since(looked) > lookEvery-minBeat/2:
 			looked = time.Now()
@@ -99,12 +101,30 @@ func (s *session) beat(ctx context.Context, every time.Duration) error {
 	if m == nil || s.own.stored.Load() == 0 {
 		return errNoRecord
 	}
-	return s.store.putBeat(ctx, m.ID, s.newBeat(m.Incarnation), beatLives*every)
+	err := s.store.putBeat(ctx, m.ID, s.newBeat(m.Incarnation), beatLives*every)
+	if errors.Is(err, jetstream.ErrNoStreamResponse) {
+		err = s.makeBeats(ctx, err)
+	}
+	return err
 }
 
-// wrote notes how a heartbeat went. While the store takes none the view is stale
-// although it can be read: a leader that is cut off together with this node goes
-// on answering for 10 to 20 s.
+// makeBeats makes the bucket of the heartbeats again when it is gone. cause is
+// why that is to be feared: no stream answers also where there is no leader.
+func (s *session) makeBeats(ctx context.Context, cause error) error {
+	_, err := s.store.js.Stream(ctx, s.cluster.BeatStream())
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return cause
+	}
+	if err := s.store.provision(ctx, s.cfg.Replicas, s.cfg.NoProvision, s.own.stored.Load()); err != nil {
+		return err
+	}
+	s.log.Warn("the bucket of the heartbeats was gone, made again")
+	return cause // the next heartbeat is due soon
+}
+
+// wrote notes how a heartbeat went. While the store takes none, or refuses it, the
+// view is stale although it can be read: a leader that is cut off together with
+// this node goes on answering for 10 to 20 s.
 func (s *session) wrote(err error) {
 	switch {
 	case s.ctx.Err() != nil, errors.Is(err, errNoRecord):
@@ -114,17 +134,23 @@ func (s *session) wrote(err error) {
 		}
 	default:
 		s.log.Debug("beat not written", "node", s.cfg.Node, "err", err)
-		silent := errors.Is(err, context.DeadlineExceeded) // not for a lost connection, which tells by itself
-		if silent {
+		untaken := !s.lost(err)
+		if untaken {
 			s.unwritten.Store(true)
 		}
 		s.post(func() {
-			if silent {
+			if untaken {
 				s.setStale(time.Now())
 			}
 			s.resync(false)
 		})
 	}
+}
+
+// lost tells whether a write ended with the connection, which tells by itself
+// what becomes of the view.
+func (s *session) lost(err error) bool {
+	return errors.Is(err, context.Canceled) || !s.nc.IsConnected()
 }
 
 // lookForRecord makes sure that the store has this node's record.

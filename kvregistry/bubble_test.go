@@ -255,3 +255,35 @@ func TestWhoAnswersLateIsNotLost(t *testing.T) {
 		}
 	})
 }
+
+// A store that refuses heartbeats cannot be written: the view says so, until it
+// takes one again.
+func TestViewIsStaleWhileHeartbeatsAreRefused(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T) {
+		mem := natstest.Memory(t)
+		a := join(t, mem.Dial(t), Config{Node: "a"})
+		s := a.session
+		largest := func(bytes int32) {
+			t.Helper()
+			st, err := s.store.js.Stream(t.Context(), s.cluster.BeatStream())
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := st.CachedInfo().Config
+			cfg.MaxMsgSize = bytes
+			if _, err := s.store.js.UpdateStream(t.Context(), cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, step := range []struct {
+			bytes int32
+			stale bool
+		}{{-1, false}, {1, true}, {-1, false}} {
+			largest(step.bytes)
+			<-time.After(2 * minBeat)
+			if v, st := a.View(), a.Status(); v.Stale != step.stale || st.Stale != step.stale || !st.Ready {
+				t.Errorf("at most %d bytes: the view is stale %v, %+v", step.bytes, v.Stale, st)
+			}
+		}
+	})
+}

@@ -48,6 +48,7 @@ func TestTheLogSaysWhatHappened(t *testing.T) {
 		anew        = "the registry's bucket was made anew"
 		armed       = "tripwire armed again"
 		evicted     = "evicted, rejoining"
+		heartbeats  = "the bucket of the heartbeats was gone, made again"
 	)
 	deleteStream := func(name func(*store) string) func(testing.TB, *Registry) error {
 		return func(t testing.TB, r *Registry) error {
@@ -82,7 +83,7 @@ func TestTheLogSaysWhatHappened(t *testing.T) {
 		}, []string{gone}, nil},
 		// The tripwire goes with the bucket.
 		{"bucket deleted", deleteStream(func(s *store) string { return s.cluster.RecordStream() }), []string{gone, anew}, []string{armed}},
-		{"bucket of the beats deleted", deleteStream(func(s *store) string { return s.cluster.BeatStream() }), nil, nil},
+		{"bucket of the beats deleted", deleteStream(func(s *store) string { return s.cluster.BeatStream() }), nil, []string{heartbeats}}, // the first of the two that beats
 		{"buried", func(t testing.TB, r *Registry) error { buryByHand(t, r, ReasonHung); return nil }, []string{evicted}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -98,7 +99,7 @@ func TestTheLogSaysWhatHappened(t *testing.T) {
 					t.Fatal(err)
 				}
 				<-time.After(time.Minute) // fake: longer than anything takes to be noticed
-				for _, text := range []string{gone, overwritten, anew, armed, evicted} {
+				for _, text := range []string{gone, overwritten, anew, armed, evicted, heartbeats} {
 					level := slog.LevelWarn
 					if text == armed {
 						level = slog.LevelInfo
@@ -113,6 +114,9 @@ func TestTheLogSaysWhatHappened(t *testing.T) {
 				}
 				if st := a.Status(); !st.Ready || !st.Armed || st.Stale {
 					t.Errorf("a minute later: %+v", st)
+				}
+				if err := a.Check(t.Context()); err != nil {
+					t.Error(err)
 				}
 				waitFor(t, a, "a", "b")
 				waitFor(t, b, "a", "b")

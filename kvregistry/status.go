@@ -14,7 +14,8 @@ type Status struct {
 	Incarnation uint64
 	// Revision is the revision of the view; 0 for a light node that has none.
 	Revision uint64
-	// Stale means that the store cannot be reached, so that the view may be behind.
+	// Stale means that the store cannot be reached or takes no writes, so that the
+	// view may be behind.
 	Stale bool
 	// StaleSince is when it became so; zero when it is not.
 	StaleSince time.Time

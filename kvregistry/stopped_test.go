@@ -191,7 +191,9 @@ func TestViewOfAMinorityIsStale(t *testing.T) {
 			defer s.Resume()
 		}
 	}
+	begin := time.Now()
 	natstest.Eventually(t, "its view is stale", func() bool { return b.View().Stale })
+	t.Logf("stale after %v", time.Since(begin).Round(time.Millisecond))
 	if _, err := b.session.store.identify(t.Context()); err != nil {
 		t.Errorf("the server knew before: %v", err)
 	}

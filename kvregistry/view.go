@@ -16,7 +16,8 @@ type View struct {
 	Members []Member
 	// Offline are the members that left or were lost and are not forgotten yet, sorted by id.
 	Offline []Member
-	// Stale means that the store cannot be reached, so that the view may be behind.
+	// Stale means that the store cannot be reached or takes no writes, so that the
+	// view may be behind.
 	Stale bool
 }
 
