@@ -218,7 +218,7 @@ func (r *Router) askHolders(subject string) (answers []heldAnswer, listening boo
 	for {
 		select {
 		case m := <-msgs:
-			if len(m.Data) == 0 && m.Header.Get(statusHeader) == "503" {
+			if isNoResponders(m) {
 				return nil, false
 			}
 			if a, err := parseHeld(m.Data); err == nil {

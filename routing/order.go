@@ -27,7 +27,6 @@ const (
 	// whether the consumer is there.
 	patience = 3
 
-	statusHeader  = "Status"
 	textHeader    = "Description"
 	pendingHeader = "Nats-Pending-Messages"
 )

@@ -178,7 +178,7 @@ func (r *Router) endStore(ctx context.Context, m *nats.Msg, a storing) (ack pubA
 	select {
 	case answer := <-a.p.answer:
 		answered = true
-		if len(answer.Data) == 0 && answer.Header.Get(statusHeader) == "503" {
+		if isNoResponders(answer) {
 			return pubAck{}, false, nats.ErrNoResponders
 		}
 		ack, err := parsePubAck(answer.Data)

@@ -159,7 +159,7 @@ func (p *puller) receiveAll(m *nats.Msg) {
 // server about an order.
 func (p *puller) receive(m *nats.Msg) {
 	if len(m.Data) == 0 && m.Header != nil {
-		if status := m.Header.Get(statusHeader); status != "" && !strings.HasPrefix(m.Reply, ackPrefix) {
+		if status := m.Header.Get(headerStatus); status != "" && !strings.HasPrefix(m.Reply, ackPrefix) {
 			p.status(m, status)
 			return
 		}

@@ -139,8 +139,8 @@ func (h *history) checkVerdicts(complain complainer) {
 const tick = 50 * time.Millisecond
 
 // runOf is the process that had an incarnation: the one that says so, or else
-// (it died before it could say anything) the latest of that name that had
-// begun by then.
+// the latest of that name that had begun by then and could not say it: it died
+// before it said anything, or was killed after it had said an earlier one.
 func (h *history) runOf(l life, at time.Time) *run {
 	var latest *run
 	for _, r := range h.runs {
@@ -150,7 +150,7 @@ func (h *history) runOf(l life, at time.Time) *run {
 		if slices.Contains(r.lives, l.incarnation) {
 			return r
 		}
-		if n := len(r.lives); n == 0 || !r.end.IsZero() && r.lives[n-1] < l.incarnation {
+		if n := len(r.lives); n == 0 || r.killed && r.lives[n-1] < l.incarnation {
 			latest = r
 		}
 	}
