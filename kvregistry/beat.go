@@ -19,6 +19,10 @@ const (
 	// writes for 4 to 9 seconds: with a time to live of 3 to 5 seconds every
 	// live node expired.
 	minBeat = 5 * time.Second
+	// maxUntaken is how many heartbeats in a row the store may not take before
+	// the view is stale, and beatAgain the pause after one of them.
+	maxUntaken = 2
+	beatAgain  = 500 * time.Millisecond
 	// maxBeat is the longest interval.
 	maxBeat = 30 * time.Second
 	// beatsPerSecond is the most that a whole cluster writes, whatever its size.
@@ -76,8 +80,8 @@ func (s *session) beats() {
 		err := s.beat(s.ctx, every)
 		s.wrote(err)
 		switch {
-		case s.unwritten.Load():
-			every = min(every, max(maxRetry, time.Duration(s.size.Load())*time.Second/retriesPerSecond))
+		case s.untaken.Load() > 0:
+			every = min(every, max(beatAgain, time.Duration(s.size.Load())*time.Second/retriesPerSecond))
 		case err == nil && time.Since(looked) > lookEvery-minBeat/2:
 			looked = time.Now()
 			s.lookForRecord(s.ctx)
@@ -122,24 +126,24 @@ func (s *session) makeBeats(ctx context.Context, cause error) error {
 	return cause // the next heartbeat is due soon
 }
 
-// wrote notes how a heartbeat went. While the store takes none, or refuses it, the
-// view is stale although it can be read: a leader that is cut off together with
-// this node goes on answering for 10 to 20 s.
+// wrote notes how a heartbeat went. While the store takes none, or refuses them,
+// the view is stale although it can be read: a leader that is cut off together
+// with this node goes on answering for 10 to 20 s. One alone may be late at a
+// server that has too much to do.
 func (s *session) wrote(err error) {
 	switch {
 	case s.ctx.Err() != nil, errors.Is(err, errNoRecord):
 	case err == nil:
-		if s.unwritten.Swap(false) {
+		if s.untaken.Swap(0) >= maxUntaken {
 			s.post(func() { s.resync(false) })
 		}
 	default:
 		s.log.Debug("beat not written", "node", s.cfg.Node, "err", err)
-		untaken := !s.lost(err)
-		if untaken {
-			s.unwritten.Store(true)
+		if !s.lost(err) {
+			s.untaken.Add(1)
 		}
 		s.post(func() {
-			if untaken {
+			if s.untaken.Load() >= maxUntaken {
 				s.setStale(time.Now())
 			}
 			s.resync(false)

@@ -36,7 +36,7 @@ func (s *session) checkLink() {
 		// Lost and back before the loop has noticed.
 		s.store.relink()
 	}
-	s.unwritten.Store(false) // through the connection of before
+	s.untaken.Store(0) // through the connection of before
 	server := s.nc.ConnectedServerId()
 	s.guard.link(true, server == s.link.server, now)
 	s.link.up, s.link.epoch, s.link.server = true, epoch, server
@@ -62,7 +62,7 @@ func (s *session) setStale(now time.Time) {
 
 // setFresh is for a view that was read, if the store can be written, too.
 func (s *session) setFresh() {
-	if s.unwritten.Load() {
+	if s.untaken.Load() >= maxUntaken {
 		return
 	}
 	if s.stale.Swap(0) != 0 {

@@ -43,8 +43,8 @@ type session struct {
 	size atomic.Int64
 	// stale is since when the view may be behind, as nanoseconds; 0 when it is not.
 	stale atomic.Int64
-	// unwritten means that the store did not take the latest heartbeat.
-	unwritten atomic.Bool
+	// untaken is how many heartbeats in a row the store did not take.
+	untaken atomic.Int32
 	// agreed is when the store last took a write at once, as nanoseconds.
 	agreed atomic.Int64
 
