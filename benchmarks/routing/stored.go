@@ -2,6 +2,7 @@ package routing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -60,6 +61,12 @@ const (
 	firstBacklog = 2_000
 	// handleWait bounds the wait for a backlog.
 	handleWait = time.Minute
+	// rawHeartbeat ends the stalls of nats.go's Consume, after twice as long. It
+	// looks whether to order more only when a message has come, and not while an
+	// order is being sent: if the rest of the messages comes in that moment,
+	// nobody orders again, by default for 30 s. A sample with a stall is one of
+	// several, and the median leaves it out.
+	rawHeartbeat = 500 * time.Millisecond
 )
 
 // handles works off a backlog: order, run, ack.
@@ -92,19 +99,26 @@ func handles(name, kind string) benchCase {
 
 // fill stores n messages.
 func (g *ground) fill(ctx context.Context, subject string, n int) error {
-	for range n {
-		if _, err := g.js.PublishMsgAsync(withID(subject, g.body), jetstream.WithStallWait(handleWait)); err != nil {
+	futures := make([]jetstream.PubAckFuture, n)
+	for i := range futures {
+		var err error
+		if futures[i], err = g.js.PublishMsgAsync(withID(subject, g.body), jetstream.WithStallWait(handleWait)); err != nil {
 			return err
 		}
 	}
-	select {
-	case <-g.js.PublishAsyncComplete():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(handleWait):
-		return fmt.Errorf("%w: the backlog is not stored", errShort)
+	late := time.After(handleWait)
+	for i, f := range futures {
+		select {
+		case <-f.Ok():
+		case err := <-f.Err():
+			return fmt.Errorf("message %d of a backlog of %d is not stored: %w", i+1, n, err)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
+			return fmt.Errorf("%w: %d of a backlog of %d are stored", errShort, i, n)
+		}
 	}
+	return nil
 }
 
 // jobCounter counts stored messages in their handler.
@@ -162,7 +176,7 @@ func (c *localCallee) handle(ctx context.Context, o order) (time.Duration, error
 	consuming, err := consumer.Consume(func(m jetstream.Msg) {
 		_ = m.Ack() // what is not acked comes again, and the next count is wrong
 		job.count()
-	}, jetstream.PullMaxMessages(batchOf(o.Kind)))
+	}, jetstream.PullMaxMessages(batchOf(o.Kind)), jetstream.PullHeartbeat(rawHeartbeat))
 	if err != nil {
 		return 0, err
 	}
@@ -172,10 +186,20 @@ func (c *localCallee) handle(ctx context.Context, o order) (time.Duration, error
 		_ = c.nc.Flush() // else the server gives a message of the next backlog to the order that stood
 	}()
 	if err := job.await(ctx); err != nil {
-		return 0, err
+		return 0, errors.Join(err, stateOf(ctx, consumer))
 	}
 	err = c.nc.Flush()
 	return time.Since(start), err
+}
+
+// stateOf says where the server takes the messages of a consumer to be.
+func stateOf(ctx context.Context, c jetstream.Consumer) error {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("consumer %s: %d to come, %d in hand, %d redelivered, %d orders stand, delivered up to %d, acked up to %d",
+		info.Name, info.NumPending, info.NumAckPending, info.NumRedelivered, info.NumWaiting, info.Delivered.Stream, info.AckFloor.Stream)
 }
 
 func (j *jobCounter) await(ctx context.Context) error {
