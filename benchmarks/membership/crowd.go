@@ -3,6 +3,7 @@ package membership
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -208,6 +209,8 @@ func (c *crowd) see(ctx context.Context, n int) *sighting {
 	return watchFor(ctx, watchers)
 }
 
+var errStale = errors.New("a view is stale")
+
 // truth returns what is wrong with the views: each must show exactly the
 // members of this crowd and others, in their present incarnations.
 func (c *crowd) truth(others map[string]uint64) error {
@@ -221,7 +224,7 @@ func (c *crowd) truth(others map[string]uint64) error {
 	for _, m := range c.full() {
 		v := m.reg.View()
 		if v.Stale {
-			return fmt.Errorf("the view of %s is stale", m.id)
+			return fmt.Errorf("%w: that of %s", errStale, m.id)
 		}
 		if len(v.Members) != len(want) {
 			return fmt.Errorf("%s sees %d members, there are %d", m.id, len(v.Members), len(want))
