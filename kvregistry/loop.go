@@ -195,7 +195,11 @@ func (s *session) changed(events []Event) {
 		case Updated, Synced, Evicted:
 		}
 	}
-	s.events = append(s.events, events...)
+	if len(s.events) == 0 {
+		s.events = events
+	} else {
+		s.events = append(s.events, events...)
+	}
 }
 
 // tell adds an event that is not of the table.

@@ -150,6 +150,10 @@ func (s *store) page(ctx context.Context, sub *nats.Subscription, stream string,
 }
 
 func (s *store) nextOf(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
+	// Most messages of a page are there already.
+	if msg, err := sub.NextMsg(0); !errors.Is(err, nats.ErrTimeout) {
+		return msg, err
+	}
 	ctx, cancel := s.bounded(ctx, pageLimit)
 	defer cancel()
 	return sub.NextMsgWithContext(ctx)

@@ -96,7 +96,11 @@ func (t *table) catchUp(cs []change, through uint64) (events []Event) {
 // store is no proof of a death.
 func (t *table) rebase(cs []change, through uint64, anew bool) (events []Event) {
 	slices.SortFunc(cs, func(a, b change) int { return cmp.Compare(a.revision, b.revision) })
-	present := map[string]bool{}
+	present := make(map[string]bool, len(cs))
+	if len(t.entries) == 0 { // all of it is new
+		t.entries, t.touched = make(map[string]*entry, len(cs)), make(map[string]struct{}, len(cs))
+		events = make([]Event, 0, len(cs))
+	}
 	for _, c := range cs {
 		present[c.id] = present[c.id] || !c.gone
 		if e := t.entries[c.id]; !anew && e != nil && e.revision >= c.revision {
@@ -164,7 +168,7 @@ func (t *table) apply(events []Event, c change) []Event {
 		}
 		return events
 	}
-	events = append(events, transition(e, rec, c.revision)...)
+	events = transition(events, e, rec, c.revision)
 	t.entries[c.id] = &entry{rec: rec, revision: c.revision, read: c.revision}
 	t.touched[c.id] = struct{}{}
 	return events
@@ -190,30 +194,30 @@ func (t *table) drop(id string) {
 	t.touched[id] = struct{}{}
 }
 
-// transition returns what a watcher is told when a node's record becomes rec.
+// transition adds what a watcher is told when a node's record becomes rec.
 // Each incarnation begins with Joined and has one end.
-func transition(e *entry, rec record, revision uint64) []Event {
+func transition(events []Event, e *entry, rec record, revision uint64) []Event {
 	now := rec.member(revision)
 	if e == nil || e.rec.State == Offline {
 		if rec.State == Offline {
-			return nil
+			return events
 		}
-		return []Event{{Joined, now}}
+		return append(events, Event{Joined, now})
 	}
 	if e.rec.Incarnation != rec.Incarnation {
-		end := endOf(e.rec.endedBy(rec).member(revision))
+		events = append(events, endOf(e.rec.endedBy(rec).member(revision)))
 		if rec.State == Offline {
-			return []Event{end}
+			return events
 		}
-		return []Event{end, {Joined, now}}
+		return append(events, Event{Joined, now})
 	}
 	switch {
 	case rec.State == Offline:
-		return []Event{endOf(now)}
+		return append(events, endOf(now))
 	case e.rec.sameToUsers(rec):
-		return nil
+		return events
 	}
-	return []Event{{Updated, now}}
+	return append(events, Event{Updated, now})
 }
 
 // endOf is the event of an offline member.
