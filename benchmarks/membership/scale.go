@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -180,7 +181,7 @@ func (r *run) crashScale(c *crowd) error {
 		return nil
 	}
 	var m measured
-	rounds := min(*r.slow, 3)
+	rounds := min(*r.slow, 5)
 	if r.n < 500 {
 		rounds = r.rounds()
 	}
@@ -216,6 +217,7 @@ func (r *run) crashOnce(c *crowd, prefix string) (float64, error) {
 		return 0, err
 	}
 	r.deaths.expect(slices.Collect(maps.Keys(s.incarnations))...)
+	runtime.GC() // as a benchmark of the standard library does: the garbage is of the joining
 	phase, err := r.begin("crash")
 	if err != nil {
 		return 0, err
