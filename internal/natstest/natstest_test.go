@@ -15,13 +15,15 @@ func TestMain(m *testing.M) { natstest.Main(m) }
 // put publishes one message; an election of several seconds is waited for.
 func put(t *testing.T, js jetstream.JetStream) (err error) {
 	t.Helper()
-	for range 30 {
+	// A publish fails at once while the connection is away.
+	for start := time.Now(); time.Since(start) < time.Minute; {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		_, err = js.Publish(ctx, "a", []byte("x"), jetstream.WithRetryAttempts(8))
 		cancel()
 		if err == nil {
 			return nil
 		}
+		time.Sleep(50 * time.Millisecond)
 	}
 	return err
 }
