@@ -63,11 +63,11 @@ func (r *Router) settle(d *delivery, attempt int, err error) {
 	}
 	r.log.Info("a message failed and is tried again", "kind", d.kind.name, "attempt", attempt, "after", v.after, "err", err)
 	d.kind.tally.retried.Add(1)
-	d.p.retryAt(d, time.Now().Add(v.after))
 	if v.after == 0 {
 		d.finish(ackNak)
 		return
 	}
+	d.p.retryAt(d, time.Now().Add(v.after))
 	d.finish(nakAfter(v.after))
 }
 

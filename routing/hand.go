@@ -40,13 +40,92 @@ func (p *puller) forget(d *delivery) {
 	}
 }
 
-// retryAt remembers a message that was handed back with a delay: it is pending
-// at the server, and this node answers for it as if it held it.
+// handBack is a message that was handed back. This node answers for it as if it
+// held it, for as long as it may be on its way to somebody who has just said
+// that he does not: see named.
+type handBack struct {
+	// until is when the server delivers it again, as far as this node can tell.
+	until   time.Time
+	delayed bool
+	// sent says that the answer is on its way, and confirmed since when the
+	// consumer's leader is known to have it; only of one without a delay.
+	sent      bool
+	confirmed time.Time
+}
+
+const (
+	// backRoom is how much later than this node thinks the server may deliver
+	// again what was handed back with a delay. It also stands for the window of who
+	// asks without one.
+	backRoom = time.Second
+	// backKept is how long a hand-back is remembered.
+	backKept = 5 * time.Second
+)
+
+// named reports whether somebody who asked the server at since, or later, how far
+// the consumer is, has to hear of b. What the leader had by then has been
+// delivered again since.
+func (b *handBack) named(since time.Time) bool {
+	if b.delayed {
+		return !b.until.Add(backRoom).Before(since)
+	}
+	return b.confirmed.IsZero() || !b.confirmed.Before(since)
+}
+
+// retryAt remembers a message that is handed back with a delay.
 func (p *puller) retryAt(d *delivery, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !d.void && !d.life.over.Load() {
-		p.retrying[d.ack.seq] = at
+		p.retrying[d.ack.seq] = &handBack{until: at, delayed: true}
+	}
+}
+
+// backSent notes that a hand-back without a delay is on its way, and has it
+// confirmed.
+func (p *puller) backSent(seq uint64) {
+	p.mu.Lock()
+	b := p.retrying[seq]
+	confirm := b != nil && !b.delayed
+	if confirm {
+		b.sent = true
+		confirm = !p.confirming && p.r.ctx.Err() == nil
+		p.confirming = p.confirming || confirm
+	}
+	p.mu.Unlock()
+	if confirm {
+		p.r.wg.Go(p.confirmBacks)
+	}
+}
+
+// confirmBacks waits until the consumer's leader has what was handed back: its
+// word comes after all that it was told before.
+func (p *puller) confirmBacks() {
+	for {
+		var waiting []*handBack
+		p.mu.Lock()
+		for _, b := range p.retrying {
+			if b.sent && b.confirmed.IsZero() {
+				waiting = append(waiting, b)
+			}
+		}
+		p.confirming = len(waiting) > 0
+		p.mu.Unlock()
+		if len(waiting) == 0 {
+			return
+		}
+		err := p.r.roundTrip(p.r.ctx, p.source(), roundTripLimit)
+		if err != nil && !p.r.sleep(answerTime) {
+			return
+		}
+		p.mu.Lock()
+		p.forgetRetried() // what is not confirmed is not waited for any longer
+		for _, b := range waiting {
+			if err == nil {
+				b.confirmed = time.Now()
+			}
+		}
+		p.mu.Unlock()
 	}
 }
 
@@ -60,8 +139,8 @@ func (p *puller) letGo(d *delivery, back bool) bool {
 	if d.void || d.life.over.Load() {
 		return false
 	}
-	if _, delayed := p.retrying[d.ack.seq]; back && !delayed {
-		p.retrying[d.ack.seq] = time.Now()
+	if b := p.retrying[d.ack.seq]; back && (b == nil || !b.delayed) {
+		p.retrying[d.ack.seq] = &handBack{until: time.Now()}
 	}
 	return true
 }
@@ -84,8 +163,9 @@ func (p *puller) keep(d *delivery) {
 	p.mu.Unlock()
 }
 
-// inHand is every sequence that this node answers for.
-func (p *puller) inHand() []uint64 {
+// inHand is every sequence that this node answers for to who asked the server at
+// since, or later, how far the consumer is.
+func (p *puller) inHand(since time.Time) []uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forgetRetried()
@@ -93,8 +173,10 @@ func (p *puller) inHand() []uint64 {
 	for seq := range p.held {
 		all = append(all, seq)
 	}
-	for seq := range p.retrying {
-		all = append(all, seq)
+	for seq, b := range p.retrying {
+		if b.named(since) {
+			all = append(all, seq)
+		}
 	}
 	return all
 }
@@ -103,8 +185,8 @@ func (p *puller) inHand() []uint64 {
 // p.mu is held.
 func (p *puller) forgetRetried() {
 	now := time.Now()
-	for seq, until := range p.retrying {
-		if now.After(until.Add(time.Second)) {
+	for seq, b := range p.retrying {
+		if now.After(b.until.Add(backKept)) {
 			delete(p.retrying, seq)
 		}
 	}
@@ -116,16 +198,17 @@ func (p *puller) forgetRetried() {
 // more. So the leader is asked for a word that comes after all answers of before;
 // what it had sent to this node by then is here before the word is. What was
 // answered meanwhile counts as held. ok is false where the leader says nothing.
-func (p *puller) account(ctx context.Context) (seqs []uint64, ok bool) {
+// Who asks has asked the server at since, or later, how far the consumer is.
+func (p *puller) account(ctx context.Context, since time.Time) (seqs []uint64, ok bool) {
 	if !p.running.Load() {
-		return p.inHand(), true // it has ordered nothing yet
+		return p.inHand(since), true // it has ordered nothing yet
 	}
 	p.mu.Lock()
 	p.questions++
 	p.mu.Unlock()
-	seqs = p.inHand()
+	seqs = p.inHand(since)
 	ok = p.r.roundTrip(ctx, p.source(), roundTripLimit) == nil
-	seqs = append(seqs, p.askHeld(ctx)...)
+	seqs = append(seqs, p.askHeld(ctx, since)...)
 	p.mu.Lock()
 	seqs = append(seqs, p.answered...)
 	if p.questions--; p.questions == 0 {
@@ -136,23 +219,29 @@ func (p *puller) account(ctx context.Context) (seqs []uint64, ok bool) {
 	return slices.Compact(seqs), ok
 }
 
+// heldAsked asks the loop what is in hand for who asked the server at since.
+type heldAsked struct {
+	since  time.Time
+	answer chan []uint64
+}
+
 // askHeld asks the loop what is in hand, so that the answer has everything that
 // arrived before the question.
-func (p *puller) askHeld(ctx context.Context) []uint64 {
+func (p *puller) askHeld(ctx context.Context, since time.Time) []uint64 {
 	if !p.running.Load() {
 		return nil
 	}
-	answer := make(chan []uint64, 1)
+	q := heldAsked{since, make(chan []uint64, 1)}
 	select {
-	case p.asks <- answer:
+	case p.asks <- q:
 		select {
-		case seqs := <-answer:
+		case seqs := <-q.answer:
 			return seqs
 		case <-ctx.Done():
 			return nil
 		}
 	case <-p.done:
-		return p.inHand()
+		return p.inHand(since)
 	case <-ctx.Done():
 		return nil
 	}
@@ -189,8 +278,10 @@ func (p *puller) resumeFrom() uint64 {
 	for seq := range p.held {
 		from = min(from, seq)
 	}
-	for seq := range p.retrying {
-		from = min(from, seq)
+	for seq, b := range p.retrying {
+		if time.Since(b.until) < backRoom {
+			from = min(from, seq)
+		}
 	}
 	return from
 }

@@ -19,9 +19,20 @@ type heldAnswer struct {
 	Busy bool     `json:"busy,omitempty"`
 }
 
-// heldQuestion is who asks. Shape: {"node":"n1"}, or nothing.
+// heldQuestion is who asks, and how long ago it can be, at most, when the answer
+// is there, that it asked the server how far the consumer is. Shape:
+// {"node":"n1","within_ms":330}, or nothing.
 type heldQuestion struct {
-	Node string `json:"node"`
+	Node   string `json:"node"`
+	Within int64  `json:"within_ms,omitempty"`
+}
+
+// window is within what time a hand-back has to be named.
+func (q heldQuestion) window() time.Duration {
+	if q.Within <= 0 {
+		return backRoom
+	}
+	return min(time.Duration(q.Within)*time.Millisecond, backKept)
 }
 
 // parseHeld reads an answer of a node.
@@ -37,9 +48,15 @@ func parseHeld(data []byte) (heldAnswer, error) {
 }
 
 // askLiving collects what the handlers of kind hold; all is false when one that
-// is in the view did not answer within limit, or is just handing back itself.
-func (r *Router) askLiving(kind string, own *puller, limit time.Duration) (held map[uint64]bool, all bool) {
-	question, err := json.Marshal(heldQuestion{r.id})
+// is in the view did not answer within limit, or is just handing back itself. The
+// server was asked at since, or later, how far the consumer is.
+func (r *Router) askLiving(kind string, own *puller, since time.Time, limit time.Duration) (held map[uint64]bool, all bool) {
+	end := time.Now().Add(limit)
+	within := end.Sub(since) + lingerTime
+	if within > backKept {
+		return nil, false // nobody would know any more
+	}
+	question, err := json.Marshal(heldQuestion{r.id, within.Milliseconds() + 1})
 	if err != nil {
 		return nil, false
 	}
@@ -54,7 +71,7 @@ func (r *Router) askLiving(kind string, own *puller, limit time.Duration) (held 
 	if r.nc.PublishMsg(&nats.Msg{Subject: r.cluster.Held(kind), Reply: inbox, Data: question}) != nil {
 		return nil, false
 	}
-	seqs, ok := own.account(r.ctx)
+	seqs, ok := own.account(r.ctx, since)
 	if !ok {
 		return nil, false
 	}
@@ -67,11 +84,15 @@ func (r *Router) askLiving(kind string, own *puller, limit time.Duration) (held 
 			silent[p.ID] = true
 		}
 	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	if len(silent) == 0 {
-		timer.Reset(lingerTime)
+	left := time.Until(end)
+	if left <= 0 {
+		return nil, false // an answer may be later than the question says
 	}
+	if len(silent) == 0 {
+		left = lingerTime
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
 	for {
 		select {
 		case m := <-answers:
@@ -149,7 +170,7 @@ func (r *Router) subscribeHeld() error {
 	}
 	if p := r.durable.mail; p != nil {
 		// Who is about to move this node's mail hears that it is there.
-		answers[r.cluster.Held(p.consumer)] = func(m *nats.Msg) { r.answerHeld(m, heldAnswer{Seqs: p.askHeld(r.ctx)}) }
+		answers[r.cluster.Held(p.consumer)] = func(m *nats.Msg) { r.answerHeld(m, heldAnswer{Seqs: p.askHeld(r.ctx, time.Now().Add(-backRoom))}) }
 	}
 	for subject, answer := range answers {
 		sub, err := r.nc.Subscribe(subject, answer)
@@ -171,8 +192,9 @@ func (r *Router) answerForWork(m *nats.Msg, p *puller) {
 	if q.Node == r.id {
 		return
 	}
+	since := time.Now().Add(-q.window())
 	busy := p.round.busy(r.id, q.Node)
-	if seqs, ok := p.account(r.ctx); ok || busy {
+	if seqs, ok := p.account(r.ctx, since); ok || busy {
 		r.answerHeld(m, heldAnswer{Seqs: seqs, Busy: busy})
 	}
 }

@@ -34,11 +34,11 @@ type puller struct {
 	limit    int     // most messages in hand
 
 	msgs  chan *nats.Msg
-	freed chan struct{}      // a slot came free
-	woken chan wake          // the link or the consumer was looked after
-	asks  chan chan []uint64 // what is in hand, in order with the arrivals
-	looks chan chan bool     // whether the loop is at work
-	stop  chan struct{}      // drain: no more orders
+	freed chan struct{}  // a slot came free
+	woken chan wake      // the link or the consumer was looked after
+	asks  chan heldAsked // what is in hand, in order with the arrivals
+	looks chan chan bool // whether the loop is at work
+	stop  chan struct{}  // drain: no more orders
 	// wanting is the load of a lane down to which no more would be ordered. A
 	// word for each message that is done would wake the loop as often.
 	wanting atomic.Int64
@@ -59,13 +59,14 @@ type puller struct {
 	unheard int       // orders in a row that nobody has heard
 	quiet   bool      // the kind is paused, and no order stands
 
-	mu       sync.Mutex
-	held     map[uint64]*delivery // by sequence
-	retrying map[uint64]time.Time // handed back with a delay, until when
-	created  time.Time            // of the stream
-	last     uint64               // newest sequence seen
-	made     time.Time            // when the consumer was made
-	running  atomic.Bool
+	mu         sync.Mutex
+	held       map[uint64]*delivery // by sequence
+	retrying   map[uint64]*handBack // handed back a short while ago, or with a delay
+	confirming bool                 // confirmBacks runs
+	created    time.Time            // of the stream
+	last       uint64               // newest sequence seen
+	made       time.Time            // when the consumer was made
+	running    atomic.Bool
 	// What was answered while somebody asks what is in hand; see account.
 	questions int
 	answered  []uint64
@@ -77,9 +78,9 @@ type puller struct {
 func (r *Router) newPuller(stream, consumer, prefix string, config func() jetstream.ConsumerConfig, kinds ...*kind) *puller {
 	p := &puller{
 		r: r, stream: stream, consumer: consumer, prefix: prefix, config: config, kinds: kinds,
-		freed: make(chan struct{}, 1), woken: make(chan wake, 1), asks: make(chan chan []uint64), looks: make(chan chan bool),
+		freed: make(chan struct{}, 1), woken: make(chan wake, 1), asks: make(chan heldAsked), looks: make(chan chan bool),
 		stop: make(chan struct{}), done: make(chan struct{}),
-		orders: map[uint64]int{}, held: map[uint64]*delivery{}, retrying: map[uint64]time.Time{},
+		orders: map[uint64]int{}, held: map[uint64]*delivery{}, retrying: map[uint64]*handBack{},
 		pause: newPause(),
 	}
 	for _, k := range kinds {
@@ -125,10 +126,10 @@ func (p *puller) run(ctx context.Context) {
 				p.forgetOrders()
 			}
 			p.resume = time.Time{}
-		case answer := <-p.asks:
+		case q := <-p.asks:
 			// What arrived before the question is in the answer.
 			p.drainArrived()
-			answer <- p.inHand()
+			q.answer <- p.inHand(q.since)
 		case answer := <-p.looks:
 			answer <- p.works()
 		case <-timer.C:
@@ -272,9 +273,9 @@ func (p *puller) endOrders(ctx context.Context) {
 		select {
 		case m := <-p.msgs:
 			p.receive(m)
-		case answer := <-p.asks:
+		case q := <-p.asks:
 			p.drainArrived()
-			answer <- p.inHand()
+			q.answer <- p.inHand(q.since)
 		case <-flushed:
 			p.drainArrived()
 			p.sub = nil

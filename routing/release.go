@@ -31,7 +31,8 @@ import (
 //     order with the answer of its node, which asks the consumer's leader for a
 //     word first: see account.
 //   - What had been handed back before has been delivered again by 2. What is
-//     handed back later is named by who does it, for a second.
+//     handed back later is named by who does it: the question says how long ago 1
+//     was, at most.
 //   - Of two nodes that do this at once, one waits for the other: see round.
 //   - A handler that does not answer may be about to be lost too, or may be slow.
 //     Then nothing is handed back: it is asked again, and in the end AckWait is
@@ -237,6 +238,7 @@ func (r *Router) releaseWork(kind string) {
 	defer p.releasing.Unlock()
 	answerTime := answerTime
 	for end := time.Now().Add(mostRelease); time.Now().Before(end); {
+		asked := time.Now()
 		info, err := r.pending(p.source())
 		if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
 			return
@@ -244,7 +246,7 @@ func (r *Router) releaseWork(kind string) {
 		pause := orderWait
 		if r.settled(p.source(), info) {
 			p.round.begin()
-			held, all := r.askLiving(kind, p, answerTime)
+			held, all := r.askLiving(kind, p, asked, answerTime)
 			done := all && p.round.mayHandBack() && r.handBackUnheld(p.source(), info, held)
 			p.round.end()
 			if done {
@@ -289,11 +291,12 @@ func (r *Router) releaseOwn(p *puller) {
 			}
 			continue
 		}
+		asked := time.Now()
 		info, err := r.pending(p.source())
 		if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
 			return
 		}
-		seqs, ok := p.account(r.ctx)
+		seqs, ok := p.account(r.ctx, asked)
 		if !ok {
 			if !r.sleep(answerTime) {
 				return
