@@ -23,7 +23,7 @@ func put(t *testing.T, js jetstream.JetStream) (err error) {
 		if err == nil {
 			return nil
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 	return err
 }
