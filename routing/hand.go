@@ -47,9 +47,8 @@ type handBack struct {
 	// until is when the server delivers it again, as far as this node can tell.
 	until   time.Time
 	delayed bool
-	// sent says that the answer is on its way, and confirmed since when the
-	// consumer's leader is known to have it; only of one without a delay.
-	sent      bool
+	// confirmed is since when the consumer's leader is known to have the answer;
+	// only of one without a delay.
 	confirmed time.Time
 }
 
@@ -81,34 +80,30 @@ func (p *puller) retryAt(d *delivery, at time.Time) {
 	}
 }
 
-// backSent notes that a hand-back without a delay is on its way, and has it
-// confirmed.
+// backSent has a hand-back without a delay confirmed: it is on its way.
 func (p *puller) backSent(seq uint64) {
 	p.mu.Lock()
 	b := p.retrying[seq]
-	confirm := b != nil && !b.delayed
-	if confirm {
-		b.sent = true
-		confirm = !p.confirming && p.r.ctx.Err() == nil
-		p.confirming = p.confirming || confirm
+	begin := b != nil && !b.delayed
+	if begin {
+		p.unconfirmed = append(p.unconfirmed, b)
+		begin = !p.confirming && p.r.ctx.Err() == nil
+		p.confirming = p.confirming || begin
 	}
 	p.mu.Unlock()
-	if confirm {
+	if begin {
 		p.r.wg.Go(p.confirmBacks)
 	}
 }
 
 // confirmBacks waits until the consumer's leader has what was handed back: its
-// word comes after all that it was told before.
+// word comes after all that it was told before. Where it says nothing it is asked
+// again, for as long as a hand-back is remembered.
 func (p *puller) confirmBacks() {
 	for {
-		var waiting []*handBack
 		p.mu.Lock()
-		for _, b := range p.retrying {
-			if b.sent && b.confirmed.IsZero() {
-				waiting = append(waiting, b)
-			}
-		}
+		waiting := p.unconfirmed
+		p.unconfirmed = nil
 		p.confirming = len(waiting) > 0
 		p.mu.Unlock()
 		if len(waiting) == 0 {
@@ -118,11 +113,14 @@ func (p *puller) confirmBacks() {
 		if err != nil && !p.r.sleep(answerTime) {
 			return
 		}
+		now := time.Now()
 		p.mu.Lock()
-		p.forgetRetried() // what is not confirmed is not waited for any longer
 		for _, b := range waiting {
-			if err == nil {
-				b.confirmed = time.Now()
+			switch {
+			case err == nil:
+				b.confirmed = now
+			case now.Sub(b.until) < backKept:
+				p.unconfirmed = append(p.unconfirmed, b)
 			}
 		}
 		p.mu.Unlock()

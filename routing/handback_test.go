@@ -17,10 +17,10 @@ func TestWhoHearsOfAHandBack(t *testing.T) {
 		since time.Time
 		named bool
 	}{
-		{"not confirmed", handBack{until: ago(3 * time.Second), sent: true}, ago(20 * time.Millisecond), true},
-		{"confirmed after the question to the server", handBack{sent: true, confirmed: ago(10 * time.Millisecond)}, ago(20 * time.Millisecond), true},
-		{"confirmed in that moment", handBack{sent: true, confirmed: ago(20 * time.Millisecond)}, ago(20 * time.Millisecond), true},
-		{"confirmed before it", handBack{sent: true, confirmed: ago(30 * time.Millisecond)}, ago(20 * time.Millisecond), false},
+		{"not confirmed", handBack{until: ago(3 * time.Second)}, ago(20 * time.Millisecond), true},
+		{"confirmed after the question to the server", handBack{confirmed: ago(10 * time.Millisecond)}, ago(20 * time.Millisecond), true},
+		{"confirmed in that moment", handBack{confirmed: ago(20 * time.Millisecond)}, ago(20 * time.Millisecond), true},
+		{"confirmed before it", handBack{confirmed: ago(30 * time.Millisecond)}, ago(20 * time.Millisecond), false},
 		{"still to come", handBack{delayed: true, until: ago(-time.Second)}, ago(20 * time.Millisecond), true},
 		{"come a moment ago", handBack{delayed: true, until: ago(500 * time.Millisecond)}, ago(20 * time.Millisecond), true},
 		{"come long ago", handBack{delayed: true, until: ago(2 * time.Second)}, ago(20 * time.Millisecond), false},

@@ -59,14 +59,15 @@ type puller struct {
 	unheard int       // orders in a row that nobody has heard
 	quiet   bool      // the kind is paused, and no order stands
 
-	mu         sync.Mutex
-	held       map[uint64]*delivery // by sequence
-	retrying   map[uint64]*handBack // handed back a short while ago, or with a delay
-	confirming bool                 // confirmBacks runs
-	created    time.Time            // of the stream
-	last       uint64               // newest sequence seen
-	made       time.Time            // when the consumer was made
-	running    atomic.Bool
+	mu          sync.Mutex
+	held        map[uint64]*delivery // by sequence
+	retrying    map[uint64]*handBack // handed back a short while ago, or with a delay
+	unconfirmed []*handBack          // on their way to the leader
+	confirming  bool                 // confirmBacks runs
+	created     time.Time            // of the stream
+	last        uint64               // newest sequence seen
+	made        time.Time            // when the consumer was made
+	running     atomic.Bool
 	// What was answered while somebody asks what is in hand; see account.
 	questions int
 	answered  []uint64
