@@ -305,7 +305,9 @@ func (g *guard) answered(l life, turn uint64, a answer, now time.Time) (actions 
 		s.since, s.quiet, s.over = time.Time{}, 0, false
 		s.next = now.Add(verdictRetry)
 	case muffled:
-		// Neither for it nor against it.
+		// Neither for it nor against it. It may have been there meanwhile, unheard, so
+		// that the rounds of before and after are not in a row.
+		s.quiet, s.unheard, s.over = 0, 0, false
 		s.next = now
 	case silence:
 		if s.since.IsZero() {
