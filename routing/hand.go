@@ -80,16 +80,16 @@ func (p *puller) retryAt(d *delivery, at time.Time) {
 	}
 }
 
-// backSent has a hand-back without a delay confirmed: it is on its way.
-func (p *puller) backSent(seq uint64) {
-	p.mu.Lock()
-	b := p.retrying[seq]
-	begin := b != nil && !b.delayed
-	if begin {
-		p.unconfirmed = append(p.unconfirmed, b)
-		begin = !p.confirming && p.r.ctx.Err() == nil
-		p.confirming = p.confirming || begin
+// backSent has a hand-back without a delay confirmed: it is on its way. b is nil
+// for any other.
+func (p *puller) backSent(b *handBack) {
+	if b == nil || b.delayed {
+		return
 	}
+	p.mu.Lock()
+	p.unconfirmed = append(p.unconfirmed, b)
+	begin := !p.confirming && p.r.ctx.Err() == nil
+	p.confirming = p.confirming || begin
 	p.mu.Unlock()
 	if begin {
 		p.r.wg.Go(p.confirmBacks)
@@ -128,19 +128,24 @@ func (p *puller) confirmBacks() {
 }
 
 // letGo prepares the answer of a delivery, and is false for one that has none,
-// because its stream is no more or its life is over. A message that is handed back may return before
-// the hand-back is noted here.
-func (p *puller) letGo(d *delivery, back bool) bool {
+// because its stream is no more or its life is over. A message that is handed back
+// may return before the hand-back is noted here. noted is that note.
+func (p *puller) letGo(d *delivery, back bool) (noted *handBack, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d.back = back
 	if d.void || d.life.over.Load() {
-		return false
+		return nil, false
 	}
-	if b := p.retrying[d.ack.seq]; back && (b == nil || !b.delayed) {
-		p.retrying[d.ack.seq] = &handBack{until: time.Now()}
+	if !back {
+		return nil, true
 	}
-	return true
+	noted = p.retrying[d.ack.seq]
+	if noted == nil || !noted.delayed {
+		noted = &handBack{until: time.Now()}
+		p.retrying[d.ack.seq] = noted
+	}
+	return noted, true
 }
 
 // letAllGo empties the table of a life that is over, and returns how many

@@ -35,25 +35,7 @@ func TestWhoHearsOfAHandBack(t *testing.T) {
 // the consumer is, is not this node's any more: it moves at once when the one who
 // took it is lost.
 func TestHandBackIsNamedAsLongAsItMayBeOnItsWay(t *testing.T) {
-	s := natstest.Start(t)
-	w := &town{t: t}
-	h := newTurns("n1", "n2")
-	for _, id := range []string{"n1", "n2"} {
-		w.nodeOn(natstest.Dial(t, s.URL()), Config{Cluster: "c", Node: id}, h.of(id))
-	}
-	n1 := w.open()
-	send := func(text string) {
-		if err := n1.Send(t.Context(), Any(), Raw{Name: "work", Data: []byte(text)}, SendOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, text := range []string{"first", "second"} {
-		send(text)
-		h.expect(t)
-	}
-	// Both are busy, and do not order.
-	send("third")
-	stranger := natstest.Dial(t, s.URL())
+	w, h, n1, stranger := twoBusy(t)
 	m := steal(t, stranger)
 	ack, err := parseAck(m.Reply)
 	if err != nil {

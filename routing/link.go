@@ -46,8 +46,8 @@ func (l *link) answer(d *delivery, body []byte) {
 
 // send reports whether the answer needs no further care.
 func (l *link) send(d *delivery, body []byte) bool {
-	back := body[0] == ackNak[0]
-	if !d.p.letGo(d, back) {
+	noted, ok := d.p.letGo(d, body[0] == ackNak[0])
+	if !ok {
 		return true
 	}
 	if err := d.p.r.nc.Publish(d.msg.Reply, body); err != nil {
@@ -55,9 +55,7 @@ func (l *link) send(d *delivery, body []byte) bool {
 		return false
 	}
 	d.p.forget(d)
-	if back {
-		d.p.backSent(d.ack.seq)
-	}
+	d.p.backSent(noted)
 	return true
 }
 

@@ -125,29 +125,32 @@ func slowAnswer(t *testing.T, nc *nats.Conn, asker string, first func()) {
 	}
 }
 
-// A message that was handed back and that nobody has taken yet is on its way to
-// somebody who has said that he does not hold it.
-func TestWhatWaitsToBeTakenAgainIsNotHandedBack(t *testing.T) {
+// twoBusy are n1 and n2, which are both at work, so that they do not order, and
+// somebody who is no node. A third message waits.
+func twoBusy(t *testing.T) (w *town, h *turns, n1 *Router, stranger *nats.Conn) {
+	t.Helper()
 	s := natstest.Start(t)
-	w := &town{t: t}
-	h := newTurns("n1", "n2")
+	w, h = &town{t: t}, newTurns("n1", "n2")
 	for _, id := range []string{"n1", "n2"} {
 		w.nodeOn(natstest.Dial(t, s.URL()), Config{Cluster: "c", Node: id}, h.of(id))
 	}
-	n1 := w.open()
-	w.tell(ghost("zz", "work"))
-	stranger := natstest.Dial(t, s.URL())
-	send := func(text string) {
+	n1 = w.open()
+	for _, text := range []string{"first", "second", "third"} {
 		if err := n1.Send(t.Context(), Any(), Raw{Name: "work", Data: []byte(text)}, SendOptions{}); err != nil {
 			t.Fatal(err)
 		}
+		if text != "third" {
+			h.expect(t)
+		}
 	}
-	for _, text := range []string{"first", "second"} {
-		send(text)
-		h.expect(t)
-	}
-	// Both are busy, and do not order.
-	send("third")
+	return w, h, n1, natstest.Dial(t, s.URL())
+}
+
+// A message that was handed back and that nobody has taken yet is on its way to
+// somebody who has said that he does not hold it.
+func TestWhatWaitsToBeTakenAgainIsNotHandedBack(t *testing.T) {
+	w, h, n1, stranger := twoBusy(t)
+	w.tell(ghost("zz", "work"))
 	m := steal(t, stranger)
 	if err := stranger.Publish(m.Reply, ackNak); err != nil {
 		t.Fatal(err)
