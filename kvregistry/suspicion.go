@@ -27,6 +27,10 @@ const (
 	// failure of a server is both for many, and then the first of them counts;
 	// another failure begins another one.
 	serverGrace = 10 * time.Second
+	// sameFailure is how many rounds after this node found itself on another server
+	// an absence may begin and still be of the same failure. A later one is of
+	// another.
+	sameFailure = 4
 	// verdictRetry is when a verdict that could not be written is tried again,
 	// with a fresh probe before it.
 	verdictRetry = 250 * time.Millisecond
@@ -307,9 +311,13 @@ func (g *guard) blamed(l life, dead bool, now time.Time) {
 		if begin.IsZero() {
 			begin = now.Add(-s.quiet)
 		}
-		if begin.Before(g.frozen) {
-			// The cause was there before, and counts from then.
+		switch {
+		case !begin.Before(g.frozen):
+		case begin.Before(g.begun.Add(sameFailure * g.every)):
+			// What moved this node made l absent, too, and counts from then.
 			s.spared = g.frozen
+		default:
+			s.spared = begin.Add(serverGrace)
 		}
 	case !dead && s.dead:
 		s.dead = false
