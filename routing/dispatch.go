@@ -171,11 +171,11 @@ type dispatcher struct {
 
 	running sync.WaitGroup // leaders, and handlers in goroutines of their own
 	started sync.Once
-	drained chan struct{} // closed when everything that will ever arrive is in the channel
 	closing chan struct{} // closed when nothing may begin any more
 	done    chan struct{} // closed when running is zero for good
 
 	isClosing atomic.Bool // closing is closed
+	ends      atomic.Bool // everything that will ever arrive is in the channel, or nobody cares
 
 	drainOnce, closeOnce, doneOnce sync.Once
 }
@@ -187,7 +187,6 @@ func newDispatcher(r *Router) *dispatcher {
 		subs:    make(map[*nats.Subscription]*served, 3*len(r.kinds)),
 		inboxes: r.cluster.InboxRoot(),
 		many:    r.cluster.CallAllPrefix(),
-		drained: make(chan struct{}),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 		callers: callers{root: r.cluster.InboxRoot(), known: map[string]*caller{}},
@@ -247,7 +246,7 @@ func (d *dispatcher) drain(ctx context.Context) error {
 		if err := flush(ctx, d.r.nc); err != nil {
 			errs = append(errs, err)
 		}
-		close(d.drained)
+		d.end()
 	})
 	go d.finish()
 	select {
@@ -299,6 +298,7 @@ func (d *dispatcher) close() {
 		close(d.closing)
 		d.unsubscribe()
 		d.refuseRest()
+		d.end()
 	})
 	go d.finish()
 	timer := time.NewTimer(closeWait)
@@ -307,6 +307,16 @@ func (d *dispatcher) close() {
 	case <-d.done:
 	case <-timer.C:
 		d.r.log.Warn("handlers of calls ignore that their ctx ended; left running")
+	}
+}
+
+// end lets the leader end when it has read the channel. Its word is a nil in it;
+// where there is no room it is read later, and the leader looks.
+func (d *dispatcher) end() {
+	d.ends.Store(true)
+	select {
+	case d.in <- nil:
+	default:
 	}
 }
 
@@ -323,7 +333,9 @@ func (d *dispatcher) refuseRest() {
 	for {
 		select {
 		case m := <-d.in:
-			d.refuse(m, wire.RefusedLeaving)
+			if m != nil {
+				d.refuse(m, wire.RefusedLeaving)
+			}
 		default:
 			return
 		}

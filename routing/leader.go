@@ -41,23 +41,18 @@ func (d *dispatcher) lead(l *leader) {
 	)
 	for {
 		var m *nats.Msg
-		select { // one channel alone is cheap to look at
+		select { // one channel alone is cheap to look at, and to wait for
 		case m = <-d.in:
 		default:
-			now = time.Time{}
-			select {
-			case m = <-d.in:
-			case <-d.closing:
+			if d.ends.Load() { // nothing more arrives
 				ended = true
 				return
-			case <-d.drained:
-				select {
-				case m = <-d.in:
-				default:
-					ended = true
-					return
-				}
 			}
+			now = time.Time{}
+			m = <-d.in
+		}
+		if m == nil {
+			continue // a word that it ends
 		}
 		if m.Reply != "" {
 			last = d.callers.note(m.Reply, last, d.leaving.Load())
