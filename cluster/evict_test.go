@@ -84,7 +84,7 @@ func TestEvictedNodeEndsItsHandlersAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, "the message of the earlier life is handled", func() bool {
-		s, err := js.Stream(t.Context(), "CATGA_test_WORK")
+		s, err := js.Stream(t.Context(), "CATGA_test_MAIL")
 		return err == nil && s.CachedInfo().State.Msgs == 0
 	})
 }

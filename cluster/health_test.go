@@ -217,7 +217,7 @@ func TestCheckAfterARestartOfAll(t *testing.T) {
 	}
 }
 
-// squat deletes the node's mailbox and lets another consumer of the work queue
+// squat deletes the node's mailbox and lets another consumer of the stream
 // have its mail, so that the node cannot make it again. The function that it
 // returns ends that.
 func squat(t *testing.T, m *natstest.Mem, subject string) (end func()) {
@@ -227,17 +227,17 @@ func squat(t *testing.T, m *natstest.Mem, subject string) (end func()) {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, "the mailbox is somebody else's", func() bool {
-		if err := js.DeleteConsumer(t.Context(), "CATGA_test_WORK", "n:n"); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if err := js.DeleteConsumer(t.Context(), "CATGA_test_MAIL", "n:n"); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			t.Fatal(err)
 		}
 		// The node is at it, too.
-		_, err := js.CreateConsumer(t.Context(), "CATGA_test_WORK", jetstream.ConsumerConfig{
+		_, err := js.CreateConsumer(t.Context(), "CATGA_test_MAIL", jetstream.ConsumerConfig{
 			Durable: "squatter", AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: subject,
 		})
 		return err == nil
 	})
 	return func() {
-		if err := js.DeleteConsumer(t.Context(), "CATGA_test_WORK", "squatter"); err != nil {
+		if err := js.DeleteConsumer(t.Context(), "CATGA_test_MAIL", "squatter"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -257,7 +257,7 @@ func TestCheckSeesWhatSomebodyDeleted(t *testing.T) {
 	for range 3 {
 		p := probe(t, n, "/check")
 		if p.OK || len(p.Parts) != 3 || !p.Parts[0].OK || !p.Parts[1].OK || p.Parts[2].OK ||
-			p.Parts[2].Name != "inbox" || !strings.Contains(p.Reason, "consumer n:n of stream CATGA_test_WORK: ") {
+			p.Parts[2].Name != "inbox" || !strings.Contains(p.Reason, "consumer n:n of stream CATGA_test_MAIL: ") {
 			t.Errorf("%+v", p)
 		}
 	}

@@ -67,7 +67,7 @@ func (n *Node) SendBatch(ctx context.Context, to Target, ms []Message, opts ...S
 // Cancel returned nil.
 //
 // Errors: ErrNotDelayed (it was handed out, cancelled, or never sent), ErrDenied
-// (a user needs STREAM.PURGE of the work stream for it), ErrNotJoined, ErrClosed,
+// (a user needs STREAM.PURGE of the streams of work and mail for it), ErrNotJoined, ErrClosed,
 // or what ended ctx.
 func (n *Node) Cancel(ctx context.Context, id string) error { return n.router.Cancel(ctx, id) }
 

@@ -382,16 +382,19 @@ func noDeadLetters(t *testing.T, n *cluster.Node) {
 	}
 }
 
-// stored counts what is in the cluster's stream of work.
-func stored(t *testing.T, w *world, n *cluster.Node) uint64 {
+// stored counts what is in the cluster's streams of work and mail.
+func stored(t *testing.T, w *world, n *cluster.Node) (count uint64) {
 	t.Helper()
 	js, err := jetstream.New(w.dial(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(bounded(t), "CATGA_"+w.cluster+"_WORK")
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"_WORK", "_MAIL"} {
+		stream, err := js.Stream(bounded(t), "CATGA_"+w.cluster+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count += stream.CachedInfo().State.Msgs
 	}
-	return stream.CachedInfo().State.Msgs
+	return count
 }

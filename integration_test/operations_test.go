@@ -126,7 +126,7 @@ func TestPermissionsOfTheDocumentAreEnough(t *testing.T) {
 		user("orders-1")+"\n"+user("orders-2")+"\n"+user("orders-3")+"\n{user: operator, password: pw}\n] }"))
 	operator := natstest.Dial(t, srv.URL(), nats.UserInfo("operator", "pw"))
 	names := addStreams(t, operator)
-	if len(names) != 5 {
+	if len(names) != 6 {
 		t.Fatalf("streams %v", names)
 	}
 

@@ -69,6 +69,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 	send := func(to cluster.Target) func(context.Context, *cluster.Node) error {
 		return func(ctx context.Context, n *cluster.Node) error { return n.Send(ctx, to, note{}) }
 	}
+	cancel := func(ctx context.Context, n *cluster.Node) error { return n.Cancel(ctx, "nobody-knows-it") }
 	byVerb := map[permission]func(context.Context, *cluster.Node) error{
 		{"publish", "catga.shop.node.>"}: send(cluster.To("orders-1")),
 		{"publish", "catga.shop.work.>"}: send(cluster.Any()),
@@ -80,9 +81,8 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		{"publish", "catga.shop.sched.>"}: func(ctx context.Context, n *cluster.Node) error {
 			return n.Send(ctx, cluster.Any(), note{}, cluster.After(time.Hour))
 		},
-		{"publish", "$JS.API.STREAM.PURGE.CATGA_shop_WORK"}: func(ctx context.Context, n *cluster.Node) error {
-			return n.Cancel(ctx, "nobody-knows-it")
-		},
+		{"publish", "$JS.API.STREAM.PURGE.CATGA_shop_WORK"}: cancel,
+		{"publish", "$JS.API.STREAM.PURGE.CATGA_shop_MAIL"}: cancel,
 		{"publish", "$JS.API.DIRECT.GET.CATGA_shop_DEAD"}: func(ctx context.Context, n *cluster.Node) error {
 			for _, err := range n.DeadLetters().List(ctx, "test.note") {
 				return err
@@ -105,7 +105,7 @@ func TestEachMissingPermissionIsNamed(t *testing.T) {
 		for _, prefix := range []string{
 			"$JS.API.DIRECT.GET.KV_catga_shop.>", "$JS.API.DIRECT.GET.KV_catga_shop_beats", "catga.shop.ask.", "catga.shop.on.", "catga.shop.held.", "catga.shop.inbox.",
 			"catga.shop.dead.", "catga.shop.call.", "$JS.API.CONSUMER.CREATE.CATGA", "$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.DELETE.", "$JS.ACK.",
-			"$JS.API.CONSUMER.INFO.CATGA", "$JS.API.CONSUMER.NAMES.CATGA", "$JS.API.DIRECT.GET.CATGA_shop_WORK", "$JS.API.CONSUMER.CREATE.KV_catga_shop",
+			"$JS.API.CONSUMER.INFO.CATGA", "$JS.API.CONSUMER.NAMES.CATGA", "$JS.API.DIRECT.GET.CATGA_shop_WORK", "$JS.API.DIRECT.GET.CATGA_shop_MAIL", "$JS.API.CONSUMER.CREATE.KV_catga_shop",
 		} {
 			if strings.HasPrefix(p.subject, prefix) {
 				return true

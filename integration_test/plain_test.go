@@ -63,7 +63,7 @@ func TestPlainProgramNeedsOnlyTheWireDocument(t *testing.T) {
 			`stored "work"}`:            `{"repeat":false,"stream":"WORK"}`,
 			`stored "once"}`:            `{"repeat":false,"stream":"WORK"} {"repeat":true,"stream":"WORK"}`,
 			`stored "from"}`:            `{"repeat":false,"stream":"WORK"}`,
-			`stored "mail"}`:            `{"repeat":false,"stream":"WORK"}`,
+			`stored "mail"}`:            `{"repeat":false,"stream":"MAIL"}`,
 			`stored "all"}`:             `{"repeat":false,"stream":"FANOUT"}`,
 			"call b":                    `{"Node":"b","Text":"hello"}`,
 			"call of a durable kind":    `null`,

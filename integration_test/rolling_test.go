@@ -331,13 +331,13 @@ func left(t *testing.T, w *world) string {
 		t.Fatal(err)
 	}
 	var left []string
-	for _, name := range []string{"CATGA_" + w.cluster + "_WORK", "CATGA_" + w.cluster + "_FANOUT"} {
+	for _, name := range []string{"CATGA_" + w.cluster + "_WORK", "CATGA_" + w.cluster + "_MAIL", "CATGA_" + w.cluster + "_FANOUT"} {
 		stream, err := js.Stream(bounded(t), name)
 		if err != nil {
 			return err.Error()
 		}
-		if n := stream.CachedInfo().State.Msgs; n > 0 && strings.HasSuffix(name, "WORK") {
-			left = append(left, fmt.Sprintf("%d messages of work", n))
+		if n := stream.CachedInfo().State.Msgs; n > 0 && !strings.HasSuffix(name, "FANOUT") {
+			left = append(left, fmt.Sprintf("%d messages in %s", n, name))
 		}
 		consumers := stream.ListConsumers(bounded(t))
 		for c := range consumers.Info() {

@@ -74,7 +74,8 @@ func (r *Router) settle(d *delivery, attempt int, err error) {
 // invoke calls the handler with its time limit, and returns how long it took; a
 // panic is an error.
 func (r *Router) invoke(d *delivery, attempt int) (took time.Duration, err error) {
-	m := &Msg[Raw]{
+	m := &d.given
+	*m = Msg[Raw]{
 		Body:    Raw{Name: d.kind.name, ContentType: jsonType, Data: d.msg.Data},
 		Attempt: attempt,
 		Sent:    d.ack.stored,
@@ -96,9 +97,9 @@ func (r *Router) invoke(d *delivery, attempt int) (took time.Duration, err error
 	}
 	began := d.begin()
 	if most := d.kind.timeLimit(); most > 0 {
-		l := limit(ctx, began.Add(most), errTimeLimit)
-		defer l.end()
-		ctx = l
+		d.time.begin(ctx, began.Add(most), errTimeLimit)
+		defer d.time.end()
+		ctx = &d.time
 	}
 	defer func() {
 		took = time.Since(began)
@@ -135,9 +136,7 @@ func (k *kind) timeLimit() time.Duration {
 // begin notes that the handler runs, and since when.
 func (d *delivery) begin() time.Time {
 	now := time.Now()
-	d.p.mu.Lock()
-	d.began = now
-	d.p.mu.Unlock()
+	d.began.Store(now.UnixNano())
 	d.kind.tally.messages.begin()
 	return now
 }

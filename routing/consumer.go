@@ -149,7 +149,7 @@ func (r *Router) ensureConsumer(ctx context.Context, p *puller) error {
 }
 
 // isTaken reports a consumer that the server refuses because another one of the
-// work queue brings one of its subjects.
+// queue brings one of its subjects.
 func isTaken(err error) bool {
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && api.ErrorCode == codeNotUnique

@@ -90,9 +90,16 @@ func (r *Router) letterOf(m *nats.Msg, ack ackInfo, kind, node string, attempts 
 			h[name] = []string{value}
 		}
 	}
-	place := "WORK-" + strconv.FormatUint(ack.seq, 10)
+	place := "WORK-"
+	switch ack.stream {
+	case r.cluster.MailStream():
+		place = "MAIL-"
+	case r.cluster.FanoutStream():
+		place = "FANOUT-"
+	}
+	place += strconv.FormatUint(ack.seq, 10)
 	if ack.stream == r.cluster.FanoutStream() {
-		place = "FANOUT-" + strconv.FormatUint(ack.seq, 10) + "-" + node // each node has its own copy
+		place += "-" + node // each node has its own copy
 	}
 	set(wire.HeaderMsgID, place)
 	set(wire.HeaderID, id)

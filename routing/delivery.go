@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -38,22 +39,31 @@ type delivery struct {
 	msg  *nats.Msg
 	ack  ackInfo
 
+	began atomic.Int64 // the handler, by the clock in ns; 0 while it waits for a slot
+	void  atomic.Bool  // the stream it came from is no more: it has no answer
+
 	// Under p.mu.
-	began   time.Time // of the handler; zero while it waits for a slot
-	overdue bool      // its time limit has been reported
-	void    bool      // the stream it came from is no more: it has no answer
-	back    bool      // it is being handed back: the next copy is another attempt
+	overdue bool // its time limit has been reported
+	back    bool // it is being handed back: the next copy is another attempt
+
+	// What the handler gets. They are here to be made in one piece.
+	given Msg[Raw]
+	time  limited
 }
 
 // gone reports that the message is not this node's any more: whatever became of
 // the handler, it has no answer.
 func (d *delivery) gone() bool {
-	if d.life.over.Load() {
-		return true
+	return d.life.over.Load() || d.void.Load()
+}
+
+// runs is how long the handler has run at now; 0 is that it has not begun.
+func (d *delivery) runs(now time.Time) time.Duration {
+	began := d.began.Load()
+	if began == 0 {
+		return 0
 	}
-	d.p.mu.Lock()
-	defer d.p.mu.Unlock()
-	return d.void
+	return time.Duration(now.UnixNano() - began)
 }
 
 // finish answers a delivery. What cannot be sent now is sent when the

@@ -50,7 +50,7 @@ func (r *Router) pullers() []*puller {
 			return
 		}
 		node := wire.NodeConsumer(r.id)
-		d.mail = r.newPuller(r.cluster.WorkStream(), node, r.cluster.NodeMail(r.id, ""), r.mailConsumer, kinds...)
+		d.mail = r.newPuller(r.cluster.MailStream(), node, r.cluster.NodeMail(r.id, ""), r.mailConsumer, kinds...)
 		d.fan = r.newPuller(r.cluster.FanoutStream(), node, r.cluster.All(""), r.fanoutConsumer, kinds...)
 		d.mail.mixed, d.fan.mixed = true, true
 		d.all = append(d.all, d.mail, d.fan)

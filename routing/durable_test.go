@@ -21,7 +21,7 @@ func TestStreamsAndConsumersHaveTheirFinalShape(t *testing.T) {
 		t.Fatal("a second Prepare:", err)
 	}
 	names := map[string]bool{}
-	for _, stream := range []string{"CATGA_c_WORK", "CATGA_c_FANOUT", "CATGA_c_DEAD"} {
+	for _, stream := range []string{"CATGA_c_WORK", "CATGA_c_MAIL", "CATGA_c_FANOUT", "CATGA_c_DEAD"} {
 		s, err := r.js.Stream(t.Context(), stream)
 		if err != nil {
 			t.Fatal(err)
@@ -32,7 +32,7 @@ func TestStreamsAndConsumersHaveTheirFinalShape(t *testing.T) {
 				t.Errorf("%s %s: %+v", stream, c.Name, c.Config)
 			}
 		}
-		if stream == "CATGA_c_WORK" {
+		if stream == "CATGA_c_WORK" || stream == "CATGA_c_MAIL" {
 			c := s.CachedInfo().Config
 			if c.Retention != jetstream.WorkQueuePolicy || c.Discard != jetstream.DiscardOld || c.MaxMsgs > 0 || c.MaxBytes > 0 || c.MaxAge != 0 || !c.AllowMsgSchedules || c.MaxConsumers != 100_000 {
 				t.Errorf("%+v", c)
@@ -40,7 +40,7 @@ func TestStreamsAndConsumersHaveTheirFinalShape(t *testing.T) {
 		}
 	}
 	want := map[string]bool{
-		"CATGA_c_WORK n:n1": true, "CATGA_c_WORK w:greet": true, "CATGA_c_WORK w:order:place": true, "CATGA_c_FANOUT n:n1": true,
+		"CATGA_c_MAIL n:n1": true, "CATGA_c_WORK w:greet": true, "CATGA_c_WORK w:order:place": true, "CATGA_c_FANOUT n:n1": true,
 	}
 	if fmt.Sprint(names) != fmt.Sprint(want) {
 		t.Errorf("consumers %v, want %v", names, want)
@@ -156,7 +156,7 @@ func TestDeletedConsumersAreMadeAgain(t *testing.T) {
 		stream, consumer string
 		to               Target
 	}{
-		{"CATGA_c_WORK", "n:n1", To("n1")},
+		{"CATGA_c_MAIL", "n:n1", To("n1")},
 		{"CATGA_c_WORK", "w:greet", Any()},
 		{"CATGA_c_FANOUT", "n:n1", All()},
 	} {
@@ -189,7 +189,7 @@ func TestDrainKeepsWhatANamedNodeHasNotRead(t *testing.T) {
 		}
 		return err == nil
 	}
-	if !has("CATGA_c_FANOUT", "named") || has("CATGA_c_FANOUT", "nameless") || has("CATGA_c_WORK", "nameless") || !has("CATGA_c_WORK", "named") {
+	if !has("CATGA_c_FANOUT", "named") || has("CATGA_c_FANOUT", "nameless") || has("CATGA_c_MAIL", "nameless") || !has("CATGA_c_MAIL", "named") {
 		t.Error("wrong consumers are left")
 	}
 }

@@ -75,7 +75,7 @@ func (b *handBack) named(since time.Time) bool {
 func (p *puller) retryAt(d *delivery, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !d.void && !d.life.over.Load() {
+	if !d.gone() {
 		p.retrying[d.ack.seq] = &handBack{until: at, delayed: true}
 	}
 }
@@ -131,14 +131,14 @@ func (p *puller) confirmBacks() {
 // because its stream is no more or its life is over. A message that is handed back
 // may return before the hand-back is noted here. noted is that note.
 func (p *puller) letGo(d *delivery, back bool) (noted *handBack, ok bool) {
+	if !back {
+		return nil, !d.gone()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	d.back = back
-	if d.void || d.life.over.Load() {
+	d.back = true
+	if d.gone() {
 		return nil, false
-	}
-	if !back {
-		return nil, true
 	}
 	noted = p.retrying[d.ack.seq]
 	if noted == nil || !noted.delayed {
@@ -262,7 +262,7 @@ func (p *puller) voidUnless(created time.Time) {
 	p.created = created
 	p.last = 0
 	for _, d := range p.held {
-		d.void = true
+		d.void.Store(true)
 	}
 	clear(p.held)
 	clear(p.retrying)
@@ -299,7 +299,7 @@ func (p *puller) progress() {
 	var overdue []*delivery
 	for _, d := range p.held {
 		replies = append(replies, d.msg.Reply)
-		if limit := d.kindLimit(); limit > 0 && !d.overdue && !d.began.IsZero() && now.Sub(d.began) > limit {
+		if limit := d.kindLimit(); limit > 0 && !d.overdue && d.runs(now) > limit {
 			d.overdue = true
 			overdue = append(overdue, d)
 		}

@@ -24,7 +24,14 @@ type limited struct {
 
 // limit returns a ctx that ends with parent, at the deadline, or with end.
 func limit(parent context.Context, deadline time.Time, cause error) *limited {
-	return &limited{parent: parent, deadline: deadline, cause: cause}
+	l := &limited{}
+	l.begin(parent, deadline, cause)
+	return l
+}
+
+// begin makes l, which is new, such a ctx.
+func (l *limited) begin(parent context.Context, deadline time.Time, cause error) {
+	l.parent, l.deadline, l.cause = parent, deadline, cause
 }
 
 // end ends it: the handler has returned.

@@ -53,7 +53,7 @@ func TestServerThatForgetsGetsItsStreamsAgain(t *testing.T) {
 	<-fresh.entered
 	old.release()
 	pending := func() int {
-		info, err := n1.consumerInfo(t.Context(), n1.cluster.WorkStream(), "n:n2")
+		info, err := n1.consumerInfo(t.Context(), n1.cluster.MailStream(), "n:n2")
 		if err != nil {
 			t.Fatal(err)
 		}

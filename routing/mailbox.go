@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/catga/catga-go/internal/wire"
 )
 
 // mailbox is mail that its node cannot handle: the node is gone, or it does not
@@ -20,6 +22,14 @@ type mailbox struct {
 	consumer string
 	made     bool     // the consumer is made for the move, and goes with it
 	kinds    []string // that the consumer brings
+}
+
+// stream is where it is.
+func (b mailbox) stream(c wire.Cluster) string {
+	if b.id == "" {
+		return c.WorkStream()
+	}
+	return c.MailStream()
 }
 
 // unhandledAge is how long shared work of a kind that nobody handles any more is

@@ -167,14 +167,14 @@ func (r *Router) lock(ctx context.Context, b mailbox) (locked bool, err error) {
 	cfg.FilterSubjects = []string{r.cluster.MoverLockFilter(b.id)}
 	cfg.InactiveThreshold = lockLife
 	for range 2 {
-		err = r.api(ctx, "$JS.API.CONSUMER.CREATE."+r.cluster.WorkStream()+"."+cfg.Durable, func(ctx context.Context) error {
-			_, err := r.js.CreateConsumer(ctx, r.cluster.WorkStream(), cfg)
+		err = r.api(ctx, "$JS.API.CONSUMER.CREATE."+r.cluster.MailStream()+"."+cfg.Durable, func(ctx context.Context) error {
+			_, err := r.js.CreateConsumer(ctx, r.cluster.MailStream(), cfg)
 			return err
 		})
 		if !errors.Is(err, jetstream.ErrConsumerExists) {
 			return err == nil, err
 		}
-		info, err := r.consumerInfo(ctx, r.cluster.WorkStream(), cfg.Durable)
+		info, err := r.consumerInfo(ctx, r.cluster.MailStream(), cfg.Durable)
 		if isNotFound(err) {
 			return false, nil // it has just done its work
 		}
@@ -184,7 +184,7 @@ func (r *Router) lock(ctx context.Context, b mailbox) (locked bool, err error) {
 		if _, listening := r.askHolders(r.cluster.Held(wire.MoverConsumer(b.id))); listening {
 			return false, nil
 		}
-		if err := r.deleteWorkConsumer(ctx, cfg.Durable); err != nil {
+		if err := r.deleteConsumer(ctx, r.cluster.MailStream(), cfg.Durable); err != nil {
 			return false, err
 		}
 	}
@@ -195,7 +195,7 @@ func (r *Router) lock(ctx context.Context, b mailbox) (locked bool, err error) {
 func (r *Router) unlock(b mailbox) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), releaseLimit)
 	defer cancel()
-	if err := r.deleteWorkConsumer(ctx, wire.MoverLock(b.id)); err != nil && r.ctx.Err() == nil {
+	if err := r.deleteConsumer(ctx, r.cluster.MailStream(), wire.MoverLock(b.id)); err != nil && r.ctx.Err() == nil {
 		r.log.Info("the lock of a mailbox cannot be removed; it ends by itself", "of", b.id, "after", lockLife, "err", err)
 	}
 }
@@ -236,7 +236,7 @@ func (r *Router) askHolders(subject string) (answers []heldAnswer, listening boo
 // releaseGone hands back what the gone node had in hand of its mailbox, unless
 // the node is back. Nobody else moves its mail: this node has the lock.
 func (r *Router) releaseGone(b mailbox) (back bool, err error) {
-	s := source{r.cluster.WorkStream(), b.consumer, r.cluster.AllMail(b.id)}
+	s := source{r.cluster.MailStream(), b.consumer, r.cluster.AllMail(b.id)}
 	info, err := r.pending(s)
 	if err != nil || info.NumAckPending == 0 {
 		return false, err
@@ -260,8 +260,8 @@ func (r *Router) makeMoverConsumer(ctx context.Context, b mailbox) error {
 		cfg.FilterSubjects = append(cfg.FilterSubjects, r.cluster.NodeMail(b.id, kind))
 	}
 	cfg.InactiveThreshold = moverConsumerLife
-	return r.api(ctx, "$JS.API.CONSUMER.CREATE."+r.cluster.WorkStream()+"."+b.consumer, func(ctx context.Context) error {
-		_, err := r.js.CreateOrUpdateConsumer(ctx, r.cluster.WorkStream(), cfg)
+	return r.api(ctx, "$JS.API.CONSUMER.CREATE."+r.cluster.MailStream()+"."+b.consumer, func(ctx context.Context) error {
+		_, err := r.js.CreateOrUpdateConsumer(ctx, r.cluster.MailStream(), cfg)
 		return err
 	})
 }
@@ -271,16 +271,15 @@ func (r *Router) makeMoverConsumer(ctx context.Context, b mailbox) error {
 func (r *Router) dropMoverConsumer(b mailbox) {
 	ctx, cancel := context.WithTimeout(r.ctx, releaseLimit)
 	defer cancel()
-	if err := r.deleteWorkConsumer(ctx, b.consumer); err != nil && r.ctx.Err() == nil {
+	if err := r.deleteConsumer(ctx, r.cluster.MailStream(), b.consumer); err != nil && r.ctx.Err() == nil {
 		r.log.Info("the consumer of a move cannot be removed; it ends by itself", "consumer", b.consumer, "after", moverConsumerLife, "err", err)
 	}
 }
 
-// deleteWorkConsumer removes a consumer of the work stream; one that is not
-// there is fine.
-func (r *Router) deleteWorkConsumer(ctx context.Context, name string) error {
-	err := r.api(ctx, "$JS.API.CONSUMER.DELETE."+r.cluster.WorkStream()+"."+name, func(ctx context.Context) error {
-		return r.js.DeleteConsumer(ctx, r.cluster.WorkStream(), name)
+// deleteConsumer removes a consumer; one that is not there is fine.
+func (r *Router) deleteConsumer(ctx context.Context, stream, name string) error {
+	err := r.api(ctx, "$JS.API.CONSUMER.DELETE."+stream+"."+name, func(ctx context.Context) error {
+		return r.js.DeleteConsumer(ctx, stream, name)
 	})
 	if isNotFound(err) {
 		return nil
@@ -305,7 +304,7 @@ func (m *mover) pull(ctx context.Context, most int) (batch []letterbox, err erro
 	}
 	defer func() { _ = sub.Unsubscribe() }() // the only errors are of a closed connection
 	err = r.nc.PublishMsg(&nats.Msg{
-		Subject: "$JS.API.CONSUMER.MSG.NEXT." + r.cluster.WorkStream() + "." + m.box.consumer,
+		Subject: "$JS.API.CONSUMER.MSG.NEXT." + m.box.stream(r.cluster) + "." + m.box.consumer,
 		Reply:   inbox,
 		Data:    fmt.Appendf(nil, `{"batch":%d,"no_wait":true}`, most),
 	})

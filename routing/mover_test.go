@@ -88,7 +88,7 @@ func TestMoverKilledBetweenPublishAndAck(t *testing.T) {
 	mover := startChild(t, s.URL(), "mover", "move")
 	mover.wait()
 	natstest.Eventually(t, "what it published is handled", func() bool { b, _ := c.distinct(); return b > 0 })
-	left, err := a.stored(t.Context(), a.cluster.AllMail("gone"))
+	left, err := a.stored(t.Context(), a.cluster.MailStream(), a.cluster.AllMail("gone"))
 	if err != nil || left[a.cluster.NodeMail("gone", "work")] != n {
 		t.Fatal("the mover acked something, and the scenario shows nothing:", left, err)
 	}
@@ -156,7 +156,7 @@ func TestTwoMoversHandleNothingTwice(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if left, err := b.stored(t.Context(), b.cluster.AllMail("gone")); err != nil || left[b.cluster.NodeMail("gone", "work")] != n {
+	if left, err := b.stored(t.Context(), b.cluster.MailStream(), b.cluster.AllMail("gone")); err != nil || left[b.cluster.NodeMail("gone", "work")] != n {
 		t.Errorf("%v %v are left, want %d: the other mover took what was in hand", left, err, n)
 	}
 	back := w.nodeOn(natstest.Dial(t, s.URL()), config("gone"), work)
@@ -197,7 +197,7 @@ func TestNodeKilledBetweenLetterAndEnd(t *testing.T) {
 	})
 	w.open()
 	natstest.Eventually(t, "the message has ended", func() bool {
-		left, err := a.stored(t.Context(), a.cluster.AllMail("n1"))
+		left, err := a.stored(t.Context(), a.cluster.MailStream(), a.cluster.AllMail("n1"))
 		return err == nil && len(left) == 0
 	})
 	if got := len(letters(t, a, "work")); got != 1 {

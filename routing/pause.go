@@ -9,7 +9,10 @@ import (
 
 // pause is the growing, jittered wait between the attempts of something that
 // is tried until its ctx ends.
-type pause struct{ b *backoff.ExponentialBackOff }
+type pause struct {
+	b    *backoff.ExponentialBackOff
+	used bool // since the last reset
+}
 
 const (
 	firstPause = 20 * time.Millisecond
@@ -17,7 +20,7 @@ const (
 )
 
 func newPause() *pause {
-	return &pause{backoff.NewExponentialBackOff(
+	return &pause{b: backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(firstPause),
 		backoff.WithMaxInterval(lastPause),
 		backoff.WithMultiplier(2),
@@ -27,10 +30,19 @@ func newPause() *pause {
 }
 
 // next is how long to wait now.
-func (p *pause) next() time.Duration { return p.b.NextBackOff() }
+func (p *pause) next() time.Duration {
+	p.used = true
+	return p.b.NextBackOff()
+}
 
-// reset starts over with the shortest wait.
-func (p *pause) reset() { p.b.Reset() }
+// reset starts over with the shortest wait. It is called for each message that
+// arrives, and a reset looks at the clock.
+func (p *pause) reset() {
+	if p.used {
+		p.used = false
+		p.b.Reset()
+	}
+}
 
 // wait waits, and reports whether ctx is still alive.
 func (p *pause) wait(ctx context.Context) bool {

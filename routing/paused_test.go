@@ -11,12 +11,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/catga/catga-go/internal/natstest"
+	"github.com/catga/catga-go/internal/wire"
 )
 
 // consumerOf asks the server for the state of a consumer.
 func consumerOf(t testing.TB, r *Router, name string) *jetstream.ConsumerInfo {
 	t.Helper()
-	info, err := r.consumerInfo(t.Context(), r.cluster.WorkStream(), name)
+	stream := r.cluster.WorkStream()
+	if name == wire.NodeConsumer(r.id) {
+		stream = r.cluster.MailStream()
+	}
+	info, err := r.consumerInfo(t.Context(), stream, name)
 	if err != nil {
 		t.Fatal(err)
 	}

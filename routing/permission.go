@@ -14,7 +14,7 @@ import (
 func (r *Router) permitted(ctx context.Context) error {
 	c := r.cluster
 	need := provision.Needs{Subscribe: []string{c.Inbox(r.id, 0, "x")}}
-	for _, stream := range []string{c.WorkStream(), c.FanoutStream(), c.DeadStream()} {
+	for _, stream := range []string{c.WorkStream(), c.MailStream(), c.FanoutStream(), c.DeadStream()} {
 		need.Publish = append(need.Publish, "$JS.API.STREAM.INFO."+stream)
 	}
 	for _, p := range r.pullers() {
@@ -28,10 +28,14 @@ func (r *Router) permitted(ctx context.Context) error {
 	}
 	kinds := r.Kinds()
 	if len(kinds) > 0 {
-		need.Publish = append(need.Publish, c.Inbox("*", 0, "x"),
-			// Each node with handlers may be the one that settles the mail of the lost.
-			"$JS.API.CONSUMER.CREATE."+c.WorkStream()+".*", "$JS.API.CONSUMER.DELETE."+c.WorkStream()+".*", "$JS.API.CONSUMER.INFO."+c.WorkStream()+".*", "$JS.API.CONSUMER.MSG.NEXT."+c.WorkStream()+".*",
-			"$JS.API.CONSUMER.NAMES."+c.WorkStream(), "$JS.API.DIRECT.GET."+c.WorkStream(), "$JS.API.DIRECT.GET."+c.WorkStream()+".>")
+		need.Publish = append(need.Publish, c.Inbox("*", 0, "x"), "$JS.API.CONSUMER.NAMES."+c.MailStream())
+		// Each node with handlers may be the one that settles the mail of the lost, and
+		// the work that nobody handles.
+		for _, stream := range []string{c.WorkStream(), c.MailStream()} {
+			need.Publish = append(need.Publish,
+				"$JS.API.CONSUMER.CREATE."+stream+".*", "$JS.API.CONSUMER.DELETE."+stream+".*", "$JS.API.CONSUMER.INFO."+stream+".*", "$JS.API.CONSUMER.MSG.NEXT."+stream+".*",
+				"$JS.API.DIRECT.GET."+stream, "$JS.API.DIRECT.GET."+stream+".>")
+		}
 	}
 	for _, kind := range kinds {
 		need.Publish = append(need.Publish, c.Held(kind), c.Dead(kind))

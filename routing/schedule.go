@@ -15,8 +15,8 @@ import (
 	"github.com/catga/catga-go/internal/wire"
 )
 
-// A delayed message is a schedule of the server: it is stored in the work stream
-// under a subject of its own, which no consumer brings, and the server stores it
+// A delayed message is a schedule of the server: it is stored in the stream of
+// its target under a subject of its own, which no consumer brings, and the server stores it
 // again under its target when its time has come. The subject is made of the id,
 // so that Cancel finds it by that alone, and of target and kind, which an id is
 // scoped to. A schedule that waits under the subject refuses a second one; the
@@ -52,7 +52,11 @@ func (r *Router) delay(m *nats.Msg, t target, kind string, o SendOptions) error 
 	m.Header[wire.HeaderFrom] = []string{r.id}
 	m.Header[wire.HeaderSchedule] = []string{"@at " + o.At.UTC().Format(time.RFC3339Nano)}
 	m.Header[wire.HeaderScheduleTarget] = []string{m.Subject}
-	m.Subject = r.cluster.Sched(hashOf(id), hashOf(scopedID(t.scope(), kind, "")))
+	sched := r.cluster.WorkSched
+	if t.to == toNode {
+		sched = r.cluster.MailSched
+	}
+	m.Subject = sched(hashOf(id), hashOf(scopedID(t.scope(), kind, "")))
 	return nil
 }
 
@@ -73,7 +77,7 @@ func delayError(err error, o SendOptions) error {
 	case codeSubjectInUse:
 		return ErrDuplicate
 	case codeSchedulesOff:
-		return fmt.Errorf("%w: the work stream was made without delayed messages; mend it with: nats stream edit --allow-schedules <stream>", err)
+		return fmt.Errorf("%w: the stream was made without delayed messages; mend it with: nats stream edit --allow-schedules <stream>", err)
 	}
 	return err
 }
@@ -83,7 +87,7 @@ func delayError(err error, o SendOptions) error {
 // may be delivered though Cancel returned nil.
 //
 // Errors: ErrNotDelayed, ErrDenied for a user without $JS.API.STREAM.PURGE of the
-// work stream, ErrNotJoined, ErrClosed, or what ended ctx.
+// work and mail streams, ErrNotJoined, ErrClosed, or what ended ctx.
 func (r *Router) Cancel(ctx context.Context, id string) error {
 	n, err := r.purgeDelayed(ctx, id)
 	if err == nil && n == 0 {
@@ -106,8 +110,18 @@ func (r *Router) purgeDelayed(ctx context.Context, id string) (n int, err error)
 	if id == "" {
 		return 0, errors.New("the message id is empty")
 	}
-	subject := "$JS.API.STREAM.PURGE." + r.cluster.WorkStream()
-	request, err := json.Marshal(map[string]string{"filter": r.cluster.Sched(hashOf(id), "*")})
+	work, err := r.purge(ctx, r.cluster.WorkStream(), r.cluster.WorkSched(hashOf(id), "*"))
+	if err != nil {
+		return work, err
+	}
+	mail, err := r.purge(ctx, r.cluster.MailStream(), r.cluster.MailSched(hashOf(id), "*"))
+	return work + mail, err
+}
+
+// purge removes messages of a stream, and says how many there were.
+func (r *Router) purge(ctx context.Context, stream, filter string) (n int, err error) {
+	subject := "$JS.API.STREAM.PURGE." + stream
+	request, err := json.Marshal(map[string]string{"filter": filter})
 	if err != nil {
 		return 0, err
 	}

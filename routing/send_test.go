@@ -62,8 +62,13 @@ func (w *town) idle() {
 	w.t.Helper()
 	r := w.nodes[0]
 	natstest.Eventually(w.t, "all work is done", func() bool {
-		s, err := r.js.Stream(context.Background(), r.cluster.WorkStream())
-		return err == nil && s.CachedInfo().State.Msgs == 0
+		for _, name := range []string{r.cluster.WorkStream(), r.cluster.MailStream()} {
+			s, err := r.js.Stream(context.Background(), name)
+			if err != nil || s.CachedInfo().State.Msgs > 0 {
+				return false
+			}
+		}
+		return true
 	})
 }
 

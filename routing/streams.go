@@ -18,14 +18,24 @@ const maxConsumers = 100_000
 // server reserves it, so a small server gets a smaller stream.
 var fanoutBytes = []int64{256 << 20, 32 << 20, 4 << 20}
 
-// workStream is what one node or any handler is to do. It has no limit of size
-// or age: with Discard old a limit drops messages whose senders were told that
-// they are stored, and Discard new excludes message schedules.
+// workStream is what any handler is to do.
 func (r *Router) workStream() jetstream.StreamConfig {
+	return r.queueStream(r.cluster.WorkStream(), "catga: durable messages to any handler, the owner of a key", r.cluster.WorkSubjects())
+}
+
+// mailStream is what one node is to do.
+func (r *Router) mailStream() jetstream.StreamConfig {
+	return r.queueStream(r.cluster.MailStream(), "catga: durable messages to one node", r.cluster.MailSubjects())
+}
+
+// queueStream has each message until it is handled. It has no limit of size or
+// age: with Discard old a limit drops messages whose senders were told that they
+// are stored, and Discard new excludes message schedules.
+func (r *Router) queueStream(name, description string, subjects []string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:              r.cluster.WorkStream(),
-		Description:       "catga: durable messages to one node, any handler, the owner of a key",
-		Subjects:          r.cluster.WorkSubjects(),
+		Name:              name,
+		Description:       description,
+		Subjects:          subjects,
 		Retention:         jetstream.WorkQueuePolicy,
 		Discard:           jetstream.DiscardOld,
 		MaxConsumers:      maxConsumers,
@@ -75,7 +85,7 @@ func (r *Router) deadStream() jetstream.StreamConfig {
 // that is made anew voids what is in hand of the old one.
 func (r *Router) provision(ctx context.Context) error {
 	created := map[string]time.Time{}
-	for _, cfg := range []jetstream.StreamConfig{r.workStream(), r.fanoutStream(), r.deadStream()} {
+	for _, cfg := range []jetstream.StreamConfig{r.workStream(), r.mailStream(), r.fanoutStream(), r.deadStream()} {
 		s, err := r.ensureStream(ctx, cfg)
 		if cfg.MaxBytes > 0 {
 			for _, less := range fanoutBytes[1:] {

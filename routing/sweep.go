@@ -16,7 +16,7 @@ import (
 	"github.com/catga/catga-go/internal/wire"
 )
 
-// A sweep looks over the work stream for what nobody would handle: mail of nodes
+// A sweep looks over the streams of mail and work for what nobody would handle: mail of nodes
 // that are gone, mail of kinds that their node does not handle any more, shared
 // work of kinds that nobody handles. One member does it, chosen by rendezvous:
 // whenever a node left or was lost, a second after that, and each minute. Two at
@@ -198,7 +198,7 @@ func (r *Router) sweeper() bool {
 // sweep is one sweep, with a look at the consumers or not.
 func (r *Router) sweep(ctx context.Context, consumers bool) error {
 	var errs []error
-	mail, err := r.stored(ctx, r.cluster.AllMail("*"))
+	mail, err := r.stored(ctx, r.cluster.MailStream(), r.cluster.AllMail("*"))
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (r *Router) sweep(ctx context.Context, consumers bool) error {
 		}
 		errs = append(errs, r.sweepMail(ctx, id, kinds[id]))
 	}
-	work, err := r.stored(ctx, r.cluster.Work(">"))
+	work, err := r.stored(ctx, r.cluster.WorkStream(), r.cluster.Work(">"))
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
@@ -231,10 +231,10 @@ func (r *Router) sweep(ctx context.Context, consumers bool) error {
 	return errors.Join(errs...)
 }
 
-// stored counts the messages that the work stream has by subject.
-func (r *Router) stored(ctx context.Context, filter string) (bySubject map[string]uint64, err error) {
-	err = r.api(ctx, "$JS.API.STREAM.INFO."+r.cluster.WorkStream(), func(ctx context.Context) error {
-		stream, err := r.js.Stream(ctx, r.cluster.WorkStream())
+// stored counts the messages that a stream has by subject.
+func (r *Router) stored(ctx context.Context, name, filter string) (bySubject map[string]uint64, err error) {
+	err = r.api(ctx, "$JS.API.STREAM.INFO."+name, func(ctx context.Context) error {
+		stream, err := r.js.Stream(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -250,7 +250,7 @@ func (r *Router) stored(ctx context.Context, filter string) (bySubject map[strin
 // sweepMail looks after the mail of one node.
 func (r *Router) sweepMail(ctx context.Context, id string, kinds []string) error {
 	if err := wire.CheckNode(id); err != nil {
-		r.log.Warn("mail to a name that no node can have; remove it with nats stream purge", "stream", r.cluster.WorkStream(), "subject", r.cluster.AllMail(id), "err", err)
+		r.log.Warn("mail to a name that no node can have; remove it with nats stream purge", "stream", r.cluster.MailStream(), "subject", r.cluster.AllMail(id), "err", err)
 		return nil
 	}
 	b := mailbox{id: id, consumer: wire.NodeConsumer(id)}
@@ -284,8 +284,8 @@ func (r *Router) sweepMail(ctx context.Context, id string, kinds []string) error
 // covered tells the kinds that the node's own consumer brings from the others.
 func (r *Router) covered(ctx context.Context, b mailbox, kinds []string) (covered, rest []string, err error) {
 	var filters []string
-	err = r.api(ctx, "$JS.API.CONSUMER.INFO."+r.cluster.WorkStream()+"."+b.consumer, func(ctx context.Context) error {
-		info, err := r.consumerInfo(ctx, r.cluster.WorkStream(), b.consumer)
+	err = r.api(ctx, "$JS.API.CONSUMER.INFO."+r.cluster.MailStream()+"."+b.consumer, func(ctx context.Context) error {
+		info, err := r.consumerInfo(ctx, r.cluster.MailStream(), b.consumer)
 		if err == nil {
 			filters = append(info.Config.FilterSubjects, info.Config.FilterSubject)
 		}
@@ -318,7 +318,7 @@ func (r *Router) sweepWork(ctx context.Context, kind string) (err error) {
 			return err
 		})
 		if err == nil {
-			defer func() { err = errors.Join(err, r.deleteWorkConsumer(ctx, b.consumer)) }()
+			defer func() { err = errors.Join(err, r.deleteConsumer(ctx, r.cluster.WorkStream(), b.consumer)) }()
 		}
 	}
 	if err != nil {
@@ -399,7 +399,7 @@ func (r *Router) kindIn(b mailbox, subject string) string {
 // eachMail looks at the messages in a mailbox from seq on, some thousand at most,
 // and returns from where to go on.
 func (r *Router) eachMail(ctx context.Context, b mailbox, seq uint64, yield func(kind string, h nats.Header, age time.Duration) bool) (next uint64, err error) {
-	stream, err := r.js.Stream(ctx, r.cluster.WorkStream())
+	stream, err := r.js.Stream(ctx, b.stream(r.cluster))
 	if err != nil {
 		return seq, err
 	}
@@ -429,8 +429,8 @@ func (r *Router) eachMail(ctx context.Context, b mailbox, seq uint64, yield func
 // sweepConsumers removes the mailboxes of forgotten nodes that have no mail.
 func (r *Router) sweepConsumers(ctx context.Context, mail map[string][]string) error {
 	var names []string
-	err := r.api(ctx, "$JS.API.CONSUMER.NAMES."+r.cluster.WorkStream(), func(ctx context.Context) error {
-		stream, err := r.js.Stream(ctx, r.cluster.WorkStream())
+	err := r.api(ctx, "$JS.API.CONSUMER.NAMES."+r.cluster.MailStream(), func(ctx context.Context) error {
+		stream, err := r.js.Stream(ctx, r.cluster.MailStream())
 		if err != nil {
 			return err
 		}
@@ -454,7 +454,7 @@ func (r *Router) sweepConsumers(ctx context.Context, mail map[string][]string) e
 			continue
 		}
 		r.log.Info("removed the mailbox of a forgotten node", "of", id)
-		errs = append(errs, r.deleteWorkConsumer(ctx, name))
+		errs = append(errs, r.deleteConsumer(ctx, r.cluster.MailStream(), name))
 	}
 	return errors.Join(errs...)
 }

@@ -66,7 +66,7 @@ func TestMailOfALostNodeGoesByItsPolicy(t *testing.T) {
 				wg.Wait()
 			}
 			inbox := func() uint64 {
-				left, err := a.stored(t.Context(), a.cluster.AllMail("gone"))
+				left, err := a.stored(t.Context(), a.cluster.MailStream(), a.cluster.AllMail("gone"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -161,7 +161,7 @@ func TestChosenMailGoesToAnotherChosenNode(t *testing.T) {
 	if m := boxes["b"].next(); string(m.Body.Data) != "red" || m.ID != "red" {
 		t.Errorf("%q %+v", m.Body.Data, m)
 	}
-	left, err := a.stored(t.Context(), a.cluster.AllMail("gone"))
+	left, err := a.stored(t.Context(), a.cluster.MailStream(), a.cluster.AllMail("gone"))
 	if err != nil || left[a.cluster.NodeMail("gone", "work")] != 2 {
 		t.Error(left, err)
 	}
@@ -177,7 +177,7 @@ func TestChosenMailGoesToAnotherChosenNode(t *testing.T) {
 		box.nothing()
 	}
 	natstest.Eventually(t, "its mailbox is removed", func() bool {
-		_, err := a.consumerInfo(t.Context(), a.cluster.WorkStream(), "n:gone")
+		_, err := a.consumerInfo(t.Context(), a.cluster.MailStream(), "n:gone")
 		if !isNotFound(err) {
 			_ = a.sweep(t.Context(), true)
 		}
@@ -205,10 +205,10 @@ func TestMailOfAKindThatWentIsSettled(t *testing.T) {
 	// A sweep of the node's own may have been the one that moved it: its lock goes
 	// last.
 	natstest.Eventually(t, "the move is over", func() bool {
-		_, err := a.consumerInfo(t.Context(), a.cluster.WorkStream(), wire.MoverLock("n1"))
+		_, err := a.consumerInfo(t.Context(), a.cluster.MailStream(), wire.MoverLock("n1"))
 		return isNotFound(err)
 	})
-	if _, err := a.consumerInfo(t.Context(), a.cluster.WorkStream(), wire.MoverConsumer("n1")); !isNotFound(err) {
+	if _, err := a.consumerInfo(t.Context(), a.cluster.MailStream(), wire.MoverConsumer("n1")); !isNotFound(err) {
 		t.Error("the consumer of the move is left:", err)
 	}
 }

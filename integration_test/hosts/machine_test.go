@@ -355,7 +355,7 @@ func (l *life) remaining(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var rest []string
-	for _, name := range []string{"CATGA_" + clusterName + "_WORK", plainStream} {
+	for _, name := range []string{"CATGA_" + clusterName + "_WORK", "CATGA_" + clusterName + "_MAIL", plainStream} {
 		s, err := l.js.Stream(ctx, name)
 		if err != nil {
 			return err.Error()

@@ -149,17 +149,19 @@ func (w *world) settle(ctx context.Context, js jetstream.JetStream) {
 func unsettled(ctx context.Context, js jetstream.JetStream, name string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	work, err := js.Stream(ctx, "CATGA_"+name+"_WORK")
-	if err != nil {
-		return "", err
-	}
-	if state := work.CachedInfo().State; state.Msgs > 0 {
-		info, err := work.Info(ctx, jetstream.WithSubjectFilter("catga."+name+".>"))
+	for _, queue := range []string{"_WORK", "_MAIL"} {
+		stream, err := js.Stream(ctx, "CATGA_"+name+queue)
 		if err != nil {
 			return "", err
 		}
-		waiting, err := waiting(ctx, work)
-		return fmt.Sprintf("%d messages, %d to %d: %v; %s", state.Msgs, state.FirstSeq, state.LastSeq, info.State.Subjects, waiting), err
+		if state := stream.CachedInfo().State; state.Msgs > 0 {
+			info, err := stream.Info(ctx, jetstream.WithSubjectFilter("catga."+name+".>"))
+			if err != nil {
+				return "", err
+			}
+			waiting, err := waiting(ctx, stream)
+			return fmt.Sprintf("%d messages, %d to %d: %v; %s", state.Msgs, state.FirstSeq, state.LastSeq, info.State.Subjects, waiting), err
+		}
 	}
 	fanout, err := js.Stream(ctx, "CATGA_"+name+"_FANOUT")
 	if err != nil {

@@ -91,8 +91,13 @@ func (c Cluster) On(serverID string) string { return c.prefix() + "on." + server
 
 // Messages: what is durable is visible in the name.
 
-// WorkStream holds what one node or any handler is to do.
+// WorkStream holds what any handler, or the owner of a key, is to do.
 func (c Cluster) WorkStream() string { return "CATGA_" + string(c) + "_WORK" }
+
+// MailStream holds what one node is to do. It is not WorkStream, because of each
+// message that is acknowledged the server looks at the filters of all consumers of
+// the stream, and mailboxes have one for each kind of each node.
+func (c Cluster) MailStream() string { return "CATGA_" + string(c) + "_MAIL" }
 
 // FanoutStream holds what every node is to hear.
 func (c Cluster) FanoutStream() string { return "CATGA_" + string(c) + "_FANOUT" }
@@ -138,16 +143,28 @@ func (c Cluster) Key(slot int, kind string) string {
 	return c.prefix() + "key." + strconv.Itoa(slot) + "." + kind
 }
 
-// Sched is the subject of a delayed message: of a hash of its id, and one of what
-// the id is scoped to.
-func (c Cluster) Sched(id, scope string) string { return c.prefix() + "sched." + id + "." + scope }
+// WorkSched is the subject of delayed work: of a hash of its id, and one of what
+// the id is scoped to. It is in the stream of its target: the server demands that.
+func (c Cluster) WorkSched(id, scope string) string {
+	return c.prefix() + "sched.work." + id + "." + scope
+}
+
+// MailSched is that of delayed mail.
+func (c Cluster) MailSched(id, scope string) string {
+	return c.prefix() + "sched.node." + id + "." + scope
+}
 
 // Dead is the subject of the dead letters of kind.
 func (c Cluster) Dead(kind string) string { return c.prefix() + "dead." + kind }
 
 // WorkSubjects are the subjects of WorkStream.
 func (c Cluster) WorkSubjects() []string {
-	return []string{c.prefix() + "node.>", c.prefix() + "work.>", c.prefix() + "key.>", c.prefix() + "sched.>"}
+	return []string{c.prefix() + "work.>", c.prefix() + "key.>", c.prefix() + "sched.work.>"}
+}
+
+// MailSubjects are the subjects of MailStream.
+func (c Cluster) MailSubjects() []string {
+	return []string{c.prefix() + "node.>", c.prefix() + "sched.node.>"}
 }
 
 // FanoutSubjects are the subjects of FanoutStream.
@@ -237,7 +254,7 @@ func (c Cluster) Held(kind string) string { return c.prefix() + "held." + kind }
 
 func (c Cluster) prefix() string { return "catga." + string(c) + "." }
 
-// NodeConsumer is the consumer of node id: its mailbox in WorkStream, its
+// NodeConsumer is the consumer of node id: its mailbox in MailStream, its
 // fan-out in FanoutStream.
 func NodeConsumer(id string) string { return "n:" + id }
 
