@@ -59,6 +59,9 @@ func (r *Router) pullers() []*puller {
 			d.work[k.name] = p
 			d.all = append(d.all, p)
 		}
+		for i, p := range d.all {
+			p.place = i
+		}
 	})
 	return d.all
 }

@@ -69,10 +69,11 @@ func (p *puller) discardArrived() {
 }
 
 // inbox is the subject of the current epoch's orders up to their number. It has
-// more tokens than the subject of a call's answer, which it is beside.
+// more tokens than the subject of a call's answer, which it is beside. It is short
+// because each message brings it along.
 func (p *puller) inbox() string {
-	return p.r.cluster.InboxPrefix(p.r.id, p.life.incarnation) + "pull." +
-		p.stream + "." + p.consumer + "." + strconv.FormatUint(p.epoch, 10) + "."
+	return p.r.cluster.InboxPrefix(p.r.id, p.life.incarnation) + "p" + strconv.Itoa(p.place) +
+		"." + strconv.FormatUint(p.epoch, 10) + "."
 }
 
 func (p *puller) forgetOrders() {

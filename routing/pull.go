@@ -32,6 +32,7 @@ type puller struct {
 	kinds    []*kind // that come this way
 	mixed    bool    // a mailbox or fan-out, where any of the kinds may be next
 	limit    int     // most messages in hand
+	place    int     // among the pullers
 
 	msgs  chan *nats.Msg
 	freed chan struct{}  // a slot came free
