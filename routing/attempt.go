@@ -136,7 +136,7 @@ func (k *kind) timeLimit() time.Duration {
 // begin notes that the handler runs, and since when.
 func (d *delivery) begin() time.Time {
 	now := time.Now()
-	d.began.Store(now.UnixNano())
+	d.began.Store(int64(now.Sub(d.p.born)) + 1)
 	d.kind.tally.messages.begin()
 	return now
 }

@@ -39,7 +39,7 @@ type delivery struct {
 	msg  *nats.Msg
 	ack  ackInfo
 
-	began atomic.Int64 // the handler, by the clock in ns; 0 while it waits for a slot
+	began atomic.Int64 // the handler, in ns since p.born, 1 at least; 0 while it waits for a slot
 	void  atomic.Bool  // the stream it came from is no more: it has no answer
 
 	// Under p.mu.
@@ -63,7 +63,7 @@ func (d *delivery) runs(now time.Time) time.Duration {
 	if began == 0 {
 		return 0
 	}
-	return time.Duration(now.UnixNano() - began)
+	return now.Sub(d.p.born) - time.Duration(began)
 }
 
 // finish answers a delivery. What cannot be sent now is sent when the

@@ -1,5 +1,5 @@
 // Package routing decides where a message goes and brings it there: durable
-// messages through three JetStream streams, calls and at-most-once messages
+// messages through four JetStream streams, calls and at-most-once messages
 // over core NATS. It knows the members of the cluster only from what it is
 // told with Update, and it knows nothing of how they are found.
 //

@@ -41,10 +41,11 @@ func (d *dispatcher) lead(l *leader) {
 	)
 	for {
 		var m *nats.Msg
-		select { // one channel alone is cheap to look at, and to wait for
+		ends := d.ends.Load() // looked at first: then nothing arrives after the channel was empty
+		select {              // one channel alone is cheap to look at, and to wait for
 		case m = <-d.in:
 		default:
-			if d.ends.Load() { // nothing more arrives
+			if ends {
 				ended = true
 				return
 			}

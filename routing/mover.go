@@ -409,7 +409,8 @@ func (r *Router) movedTo(d letterbox, kind string, f fate) *nats.Msg {
 	if from != "" {
 		h[wire.HeaderFrom] = []string{from}
 	}
-	h[wire.HeaderMsgID] = []string{id + "/m" + strconv.FormatUint(d.ack.seq, 10)}
+	// A stream that was made anew counts from 1 again, so the time is in the id, too.
+	h[wire.HeaderMsgID] = []string{id + "/m" + strconv.FormatUint(d.ack.seq, 10) + "-" + strconv.FormatInt(d.ack.stored.UnixNano(), 36)}
 	subject := r.cluster.NodeMail(f.to, kind)
 	if f.any {
 		subject = r.cluster.Work(kind)

@@ -33,6 +33,7 @@ type puller struct {
 	mixed    bool    // a mailbox or fan-out, where any of the kinds may be next
 	limit    int     // most messages in hand
 	place    int     // among the pullers
+	born     time.Time
 
 	msgs  chan *nats.Msg
 	freed chan struct{}  // a slot came free
@@ -83,7 +84,7 @@ func (r *Router) newPuller(stream, consumer, prefix string, config func() jetstr
 		freed: make(chan struct{}, 1), woken: make(chan wake, 1), asks: make(chan heldAsked), looks: make(chan chan bool),
 		stop: make(chan struct{}), done: make(chan struct{}),
 		orders: map[uint64]int{}, held: map[uint64]*delivery{}, retrying: map[uint64]*handBack{},
-		pause: newPause(),
+		pause: newPause(), born: time.Now(),
 	}
 	for _, k := range kinds {
 		p.limit += k.opts.Concurrency

@@ -53,7 +53,7 @@ func (r *Router) delay(m *nats.Msg, t target, kind string, o SendOptions) error 
 	m.Header[wire.HeaderSchedule] = []string{"@at " + o.At.UTC().Format(time.RFC3339Nano)}
 	m.Header[wire.HeaderScheduleTarget] = []string{m.Subject}
 	sched := r.cluster.WorkSched
-	if t.to == toNode {
+	if t.id != "" { // named, or chosen by a selector
 		sched = r.cluster.MailSched
 	}
 	m.Subject = sched(hashOf(id), hashOf(scopedID(t.scope(), kind, "")))
@@ -86,6 +86,9 @@ func delayError(err error, o SendOptions) error {
 // target. One whose time has come is not delayed any more; in that very moment it
 // may be delivered though Cancel returned nil.
 //
+// It is looked for as work and as mail: with an error, what one of the two had is
+// taken back all the same, and a repeat finds the rest.
+//
 // Errors: ErrNotDelayed, ErrDenied for a user without $JS.API.STREAM.PURGE of the
 // work and mail streams, ErrNotJoined, ErrClosed, or what ended ctx.
 func (r *Router) Cancel(ctx context.Context, id string) error {
@@ -110,12 +113,9 @@ func (r *Router) purgeDelayed(ctx context.Context, id string) (n int, err error)
 	if id == "" {
 		return 0, errors.New("the message id is empty")
 	}
-	work, err := r.purge(ctx, r.cluster.WorkStream(), r.cluster.WorkSched(hashOf(id), "*"))
-	if err != nil {
-		return work, err
-	}
-	mail, err := r.purge(ctx, r.cluster.MailStream(), r.cluster.MailSched(hashOf(id), "*"))
-	return work + mail, err
+	work, workErr := r.purge(ctx, r.cluster.WorkStream(), r.cluster.WorkSched(hashOf(id), "*"))
+	mail, mailErr := r.purge(ctx, r.cluster.MailStream(), r.cluster.MailSched(hashOf(id), "*"))
+	return work + mail, errors.Join(workErr, mailErr)
 }
 
 // purge removes messages of a stream, and says how many there were.

@@ -10,8 +10,8 @@ import (
 	"github.com/catga/catga-go/internal/provision"
 )
 
-// maxConsumers is the limit of a stream's consumers: one per node and one per
-// kind, and the server's own default of 1,000 is soon reached.
+// maxConsumers is the limit of a stream's consumers: one per node, or one per
+// kind. The server's own default of 1,000 is soon reached.
 const maxConsumers = 100_000
 
 // fanoutBytes bounds what the fan-out stream keeps for nodes that are away. The
