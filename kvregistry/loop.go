@@ -381,7 +381,9 @@ func (s *session) do(actions []action) {
 				dead := make(chan bool, 1)
 				go func() { dead <- s.blame(ctx, a.life, last) }()
 				said := confirmed // of two, the own evidence is enough
-				if other != "" {
+				if !s.storeAgrees(ctx) {
+					said = worthless
+				} else if other != "" {
 					said = s.ask(ctx, other, a.life)
 				}
 				isDead := <-dead
@@ -401,17 +403,33 @@ func (s *session) do(actions []action) {
 
 // second returns another member whose opinion on l is worth asking for, one of
 // its watchers; a different one each time. There is none in a cluster of two.
+// Whoever is connected to a third server goes first: between the servers of this
+// node and of l the line may be dead, which all of the two see alike.
 func (s *session) second(l life) string {
-	var others []string
+	own, its := s.nc.ConnectedServerId(), s.pongs[l].Server
+	var others [3][]string // by how little their servers have to do with those two
 	for _, id := range s.ring.watchers(l.id, 2*watchersPerMember) {
-		if id != s.cfg.Node && id != l.id {
-			others = append(others, id)
+		if id == s.cfg.Node || id == l.id {
+			continue
+		}
+		n := 1 // at the server of l, or nobody knows where
+		if e := s.table.entries[id]; e != nil {
+			switch server := s.pongs[life{id, e.rec.Incarnation}].Server; server {
+			case own:
+				n = 2
+			case its, "":
+			default:
+				n = 0
+			}
+		}
+		others[n] = append(others[n], id)
+	}
+	for _, some := range others {
+		if len(some) > 0 {
+			return some[rand.N(len(some))]
 		}
 	}
-	if len(others) == 0 {
-		return ""
-	}
-	return others[rand.N(len(others))]
+	return ""
 }
 
 func (s *session) probed(a action, result answer, p pong) {
@@ -462,6 +480,9 @@ func (s *session) verdict(a action) {
 				return // its end came meanwhile
 			case !agrees, !s.guard.stands(a.life):
 				// What held up the writing may have held up the probes before it.
+				if !agrees {
+					s.guard.doubt(a.life)
+				}
 				ended(false)
 				return
 			}

@@ -85,6 +85,9 @@ const (
 	confirmed
 	// unheard: the other one did not say.
 	unheard
+	// worthless: the store takes no writes of this node at once. It may be the one
+	// that is cut off, and then nobody else answers it either.
+	worthless
 )
 
 // actionKind is what the shell is to do for the guard.
@@ -123,7 +126,7 @@ type action struct {
 //
 // The rule for a hang: gone is who did not answer for three seconds of rounds
 // in which the prober's own path worked, whom another member does not hear
-// either, and who still does not answer.
+// either while the store takes the prober's writes, and who still does not answer.
 //
 // Before either verdict the server is blamed: who is connected to a server that
 // is found dead is spared for a time, once. An answer clears what was held
@@ -363,6 +366,8 @@ func (g *guard) asked(l life, o opinion, now time.Time) {
 	}
 	switch {
 	case s.quiet == 0: // cleared meanwhile
+	case o == worthless:
+		s.breakRow()
 	case now.Before(g.until(s)):
 		s.next = earlier(g.until(s), now.Add(g.every))
 	case o == refuted:
@@ -370,6 +375,14 @@ func (g *guard) asked(l life, o opinion, now time.Time) {
 		s.next = now.Add(g.every)
 	case o == confirmed, s.unheard >= maxUnheard:
 		s.over = true
+	}
+}
+
+// doubt voids the rounds without an answer of l: this node has learned that it may
+// be the one that is cut off.
+func (g *guard) doubt(l life) {
+	if s := g.suspects[l]; s != nil {
+		s.breakRow()
 	}
 }
 
