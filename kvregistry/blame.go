@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -103,6 +104,44 @@ func (s *session) toldBy(l life, p pong) {
 	if e := s.table.entries[l.id]; e != nil && e.rec.State != Offline && e.rec.Incarnation == l.incarnation {
 		s.answeredBy(l, p, time.Now())
 	}
+}
+
+// second returns another member whose opinion on l is worth asking for, one of
+// its watchers; a different one each time. There is none in a cluster of two.
+// Whoever is connected to a third server goes first: between the servers of this
+// node and of l the line may be dead, which all of the two see alike.
+func (s *session) second(l life) string {
+	own, its := s.nc.ConnectedServerId(), s.pongs[l].Server
+	var others [3][]string // by how little their servers have to do with those two
+	for _, id := range s.ring.watchers(l.id, 2*watchersPerMember) {
+		if id == s.cfg.Node || id == l.id {
+			continue
+		}
+		var server string
+		if e := s.table.entries[id]; e != nil {
+			server = s.pongs[life{id, e.rec.Incarnation}].Server
+		}
+		n := nearness(server, own, its)
+		others[n] = append(others[n], id)
+	}
+	for _, some := range others {
+		if len(some) > 0 {
+			return some[rand.N(len(some))]
+		}
+	}
+	return ""
+}
+
+// nearness tells how much the server of a member has to do with that of the
+// watcher, own, and of the suspect, its: 0 is nothing, 2 that it is the watcher's.
+func nearness(server, own, its string) int {
+	switch server {
+	case "", its:
+		return 1
+	case own:
+		return 2
+	}
+	return 0
 }
 
 // ask asks member other whether l answers it.

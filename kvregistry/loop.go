@@ -2,7 +2,6 @@ package kvregistry
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -399,37 +398,6 @@ func (s *session) do(actions []action) {
 			s.verdict(a)
 		}
 	}
-}
-
-// second returns another member whose opinion on l is worth asking for, one of
-// its watchers; a different one each time. There is none in a cluster of two.
-// Whoever is connected to a third server goes first: between the servers of this
-// node and of l the line may be dead, which all of the two see alike.
-func (s *session) second(l life) string {
-	own, its := s.nc.ConnectedServerId(), s.pongs[l].Server
-	var others [3][]string // by how little their servers have to do with those two
-	for _, id := range s.ring.watchers(l.id, 2*watchersPerMember) {
-		if id == s.cfg.Node || id == l.id {
-			continue
-		}
-		n := 1 // at the server of l, or nobody knows where
-		if e := s.table.entries[id]; e != nil {
-			switch server := s.pongs[life{id, e.rec.Incarnation}].Server; server {
-			case own:
-				n = 2
-			case its, "":
-			default:
-				n = 0
-			}
-		}
-		others[n] = append(others[n], id)
-	}
-	for _, some := range others {
-		if len(some) > 0 {
-			return some[rand.N(len(some))]
-		}
-	}
-	return ""
 }
 
 func (s *session) probed(a action, result answer, p pong) {

@@ -148,3 +148,24 @@ func TestRingWardsAreThoseThatAreWatched(t *testing.T) {
 		}
 	}
 }
+
+// Who is at a third server is asked first, who is at the watcher's own last. Before
+// the first pong nobody knows where somebody is.
+func TestNearness(t *testing.T) {
+	for _, c := range []struct {
+		server, own, its string
+		want             int
+	}{
+		{"third", "own", "its", 0},
+		{"its", "own", "its", 1},
+		{"", "own", "its", 1},
+		{"own", "own", "its", 2},
+		{"third", "own", "", 0},
+		{"", "", "", 1}, // the watcher's own connection is away
+		{"one", "one", "one", 1},
+	} {
+		if got := nearness(c.server, c.own, c.its); got != c.want {
+			t.Errorf("nearness(%q, %q, %q) is %d, want %d", c.server, c.own, c.its, got, c.want)
+		}
+	}
+}

@@ -131,6 +131,8 @@ func hear(t *testing.T, g *guard, words []string, now time.Time) []action {
 		g.asked(ls[0], refuted, now)
 	case "confirmed":
 		g.asked(ls[0], confirmed, now)
+	case "doubted":
+		g.doubt(ls[0])
 	case "worthless":
 		g.asked(ls[0], worthless, now)
 	case "unheard":
