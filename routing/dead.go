@@ -90,14 +90,7 @@ func (r *Router) letterOf(m *nats.Msg, ack ackInfo, kind, node string, attempts 
 			h[name] = []string{value}
 		}
 	}
-	place := "WORK-"
-	switch ack.stream {
-	case r.cluster.MailStream():
-		place = "MAIL-"
-	case r.cluster.FanoutStream():
-		place = "FANOUT-"
-	}
-	place += strconv.FormatUint(ack.seq, 10)
+	place := ack.stream[strings.LastIndexByte(ack.stream, '_')+1:] + "-" + strconv.FormatUint(ack.seq, 10)
 	if ack.stream == r.cluster.FanoutStream() {
 		place += "-" + node // each node has its own copy
 	}
