@@ -67,8 +67,8 @@ func (n *Node) SendBatch(ctx context.Context, to Target, ms []Message, opts ...S
 // Cancel returned nil.
 //
 // Errors: ErrNotDelayed (it was handed out, cancelled, or never sent), ErrDenied
-// (a user needs STREAM.PURGE of the streams of work and mail for it), ErrNotJoined, ErrClosed,
-// or what ended ctx.
+// (a user needs STREAM.PURGE of the streams of work and mail for it; what one of
+// them had is taken back all the same), ErrNotJoined, ErrClosed, or what ended ctx.
 func (n *Node) Cancel(ctx context.Context, id string) error { return n.router.Cancel(ctx, id) }
 
 // Broadcast is Send to All().

@@ -16,8 +16,8 @@ import (
 )
 
 // A delayed message is a schedule of the server: it is stored in the stream of
-// its target under a subject of its own, which no consumer brings, and the server stores it
-// again under its target when its time has come. The subject is made of the id,
+// its target under a subject of its own, which no consumer brings, and the server
+// stores it again under its target when its time has come. The subject is made of the id,
 // so that Cancel finds it by that alone, and of target and kind, which an id is
 // scoped to. A schedule that waits under the subject refuses a second one; the
 // server's memory of ids would refuse it also after a Cancel.

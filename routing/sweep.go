@@ -16,9 +16,9 @@ import (
 	"github.com/catga/catga-go/internal/wire"
 )
 
-// A sweep looks over the streams of mail and work for what nobody would handle: mail of nodes
-// that are gone, mail of kinds that their node does not handle any more, shared
-// work of kinds that nobody handles. One member does it, chosen by rendezvous:
+// A sweep looks over the streams of mail and work for what nobody would handle:
+// mail of nodes that are gone, mail of kinds that their node does not handle any
+// more, shared work of kinds that nobody handles. One member does it, chosen by rendezvous:
 // whenever a node left or was lost, a second after that, and each minute. Two at
 // once harm nothing, because what they move they pull from the same consumers.
 
