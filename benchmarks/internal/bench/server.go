@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // ready bounds the wait for a server to become healthy.
@@ -90,7 +91,42 @@ func StartServers(n int) (*Servers, error) {
 			return nil, err
 		}
 	}
+	if err := ss.written(); err != nil {
+		ss.Close()
+		return nil, err
+	}
 	return ss, nil
+}
+
+// written waits until a stream on all servers can be made, and makes one: each
+// server is healthy before all know that of the others.
+func (ss *Servers) written() error {
+	nc, err := nats.Connect(ss.URL())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := nc.JetStream(nats.MaxWait(2 * time.Second))
+	if err != nil {
+		return err
+	}
+	cfg := &nats.StreamConfig{Name: "READY", Subjects: []string{"ready"}, Replicas: len(ss.all)}
+	end := time.Now().Add(ready)
+	for made := false; ; <-time.After(10 * time.Millisecond) {
+		if !made {
+			_, err = js.AddStream(cfg)
+			made = err == nil
+		}
+		if made {
+			err = js.DeleteStream(cfg.Name)
+			if err == nil || errors.Is(err, nats.ErrStreamNotFound) {
+				return nil
+			}
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("no stream on %d servers could be made and deleted within %v: %w", len(ss.all), ready, err)
+		}
+	}
 }
 
 // URL is where clients connect: to any of them.

@@ -35,7 +35,8 @@ func TestServerComesBackWithWhatItStored(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 10 {
-			if _, err := js.Publish("s", nil); err != nil {
+			// A stream has no leader for a moment after an election.
+			if _, err := js.Publish("s", nil, nats.RetryAttempts(100)); err != nil {
 				t.Fatal(err)
 			}
 		}
