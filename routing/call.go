@@ -40,7 +40,7 @@ const (
 	callPauseJitter = 0.3
 	// leaveGrace is how long an answer may arrive after the news that its node
 	// left: a node that says goodbye has answered everything before, but the
-	// two come on different ways.
+	// two come on different addresses.
 	leaveGrace = 200 * time.Millisecond
 )
 
@@ -298,7 +298,7 @@ func (c *call) attempt(ctx context.Context, p *peer) (Raw, error) {
 	answered := false
 	defer func() { in.release(w, answered) }()
 	w.timer.Reset(left)
-	if err := c.publish(p.subject(r.cluster, kind), reply, left); err != nil {
+	if err := c.publish(p.address(r.cluster, kind).subject, reply, left); err != nil {
 		c.detached = true
 		return Raw{}, err
 	}
@@ -356,14 +356,18 @@ func (c *call) publish(subject, reply string, left time.Duration) error {
 	return c.r.publishCore(subject, reply, c.header, c.msg.Data)
 }
 
-// publishCore publishes on core NATS; the error is an outcome.
+// publishCore publishes on core NATS, after what was sent before; the error is
+// an outcome.
 func (r *Router) publishCore(subject, reply string, h nats.Header, data []byte) error {
-	var err error
+	r.bundles.flush()
 	if h == nil {
-		err = r.nc.PublishRequest(subject, reply, data)
-	} else {
-		err = r.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: h, Data: data})
+		return coreOutcome(r.nc.PublishRequest(subject, reply, data), data, nil)
 	}
+	return coreOutcome(r.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Header: h, Data: data}), data, h)
+}
+
+// coreOutcome is the outcome of a publish that ended with err.
+func coreOutcome(err error, data []byte, h nats.Header) error {
 	if err == nil {
 		return nil
 	}

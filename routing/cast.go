@@ -10,8 +10,8 @@ import (
 	"github.com/catga/catga-go/internal/wire"
 )
 
-// cast sends a message now or not at all. nil says that it left; who is away,
-// or is too slow, misses it.
+// cast sends a message now or not at all. nil says that it has left, or is about
+// to with others, see bundles; who is away, or is too slow, misses it.
 func (r *Router) cast(ctx context.Context, to Target, m Raw, o SendOptions) error {
 	if err := r.sendable(); err != nil {
 		return notDelivered(err)
@@ -49,40 +49,50 @@ func (r *Router) cast(ctx context.Context, to Target, m Raw, o SendOptions) erro
 	if o.ID != "" {
 		h[wire.HeaderID] = []string{o.ID}
 	}
-	// A reconnect buffer would turn "now or not at all" into "later".
-	if r.calls.replies.Load() == nil || !r.nc.IsConnected() {
+	if r.calls.replies.Load() == nil {
 		return notDelivered(nats.ErrDisconnected)
 	}
-	subject, err := r.castSubject(t, m.Name, h)
+	a, err := r.castAddress(t, m.Name, h)
 	if err != nil {
 		return notDelivered(err)
 	}
-	return r.publishCore(subject, r.caster, h, m.Data)
+	if a != nil && h == nil {
+		return r.bundles.send(a, m.Data)
+	}
+	// A reconnect buffer would turn "now or not at all" into "later".
+	if !r.nc.IsConnected() {
+		return notDelivered(nats.ErrDisconnected)
+	}
+	subject := r.cluster.CallAll(m.Name)
+	if a != nil {
+		subject = a.subject
+	}
+	return r.publishCore(subject, r.bundles.reply, h, m.Data)
 }
 
-// castSubject returns where a message to t goes, and writes into h which of
-// the listeners it is for.
-func (r *Router) castSubject(t target, kind string, h nats.Header) (string, error) {
+// castAddress returns the address of the node that a message is for; nil is every
+// listener, and then it writes into h which of them are meant.
+func (r *Router) castAddress(t target, kind string, h nats.Header) (*address, error) {
 	view := r.peers.Load()
 	switch t.to {
 	case toNode:
 		p, err := memberFor(view, t.id, kind)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		return p.subject(r.cluster, kind), nil
+		return p.address(r.cluster, kind), nil
 	case toAny:
 		handlers, err := view.candidates(kind, t.where)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		return pick(handlers, r.id, nil, r.turn(kind)).subject(r.cluster, kind), nil
+		return pick(handlers, r.id, nil, r.turn(kind)).address(r.cluster, kind), nil
 	case toOthers:
 		h[wire.HeaderExcept] = []string{r.id}
 	case toNodes:
 		for _, id := range t.ids {
 			if _, err := memberFor(view, id, kind); err != nil {
-				return "", err
+				return nil, err
 			}
 		}
 		h[wire.HeaderOnly] = []string{strings.Join(t.ids, ",")}
@@ -90,5 +100,10 @@ func (r *Router) castSubject(t target, kind string, h nats.Header) (string, erro
 	if t.where != nil {
 		h[wire.HeaderSelect] = []string{t.where.String()}
 	}
-	return r.cluster.CallAll(kind), wire.CheckKind(kind)
+	return nil, wire.CheckKind(kind)
+}
+
+// castsFailed reports messages that were taken and did not leave.
+func (r *Router) castsFailed(n int, err error) {
+	r.log.Warn("at-most-once messages were not sent", "messages", n, "err", err)
 }

@@ -143,7 +143,7 @@ func (c *collection) askAll(t target, m Raw, h nats.Header) error {
 // askEach sends a request to each node.
 func (c *collection) askEach(m Raw, h nats.Header) error {
 	for i, p := range c.g.nodes {
-		err := c.r.publishCore(p.subject(c.r.cluster, c.kind), c.g.reply(i), h, m.Data)
+		err := c.r.publishCore(p.address(c.r.cluster, c.kind).subject, c.g.reply(i), h, m.Data)
 		switch {
 		case err == nil:
 		case i == 0 && errors.Is(err, ErrNotDelivered):

@@ -224,7 +224,7 @@ func (d *dispatcher) unsubscribe() {
 
 func (d *dispatcher) start() {
 	d.started.Do(func() {
-		d.promote()
+		d.promote(nil)
 		go d.guard()
 	})
 }
@@ -351,6 +351,7 @@ func (d *dispatcher) refuse(m *nats.Msg, why string) {
 // answer publishes the answer to m; one that does not fit becomes an error that
 // says so. Where m went to many, the answer tells whose it is.
 func (d *dispatcher) answer(m, a *nats.Msg) {
+	d.r.bundles.flush()
 	unsigned := false
 	if strings.HasPrefix(m.Subject, d.many) {
 		if strings.HasPrefix(m.Reply, d.inboxes) && m.Reply[len(m.Reply)-1] == wire.AnswerMark {

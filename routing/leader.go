@@ -16,13 +16,18 @@ type leader struct {
 	at atomic.Uint64
 	// kind is what it runs, or ran last.
 	kind atomic.Pointer[served]
+	// rest is what is left of a bundle. It belongs to the leader; at says so.
+	rest []nats.Msg
 }
 
 const deposed = ^uint64(0)
 
-// promote makes a new goroutine the leader.
-func (d *dispatcher) promote() {
+// promote makes a new goroutine the leader, which goes on where the old one was.
+func (d *dispatcher) promote(old *leader) {
 	l := &leader{}
+	if old != nil {
+		l.rest = old.rest
+	}
 	d.leader.Store(l)
 	d.running.Go(func() { d.lead(l) })
 }
@@ -32,7 +37,7 @@ func (d *dispatcher) lead(l *leader) {
 	defer func() {
 		// A handler that ends its goroutine (t.FailNow does) ends the leader.
 		if at := l.at.Load(); !ended && at != deposed && l.at.CompareAndSwap(at, deposed) {
-			d.promote()
+			d.promote(l)
 		}
 	}()
 	var (
@@ -40,23 +45,29 @@ func (d *dispatcher) lead(l *leader) {
 		last *caller   // of the last request
 	)
 	for {
-		var m *nats.Msg
-		ends := d.ends.Load() // looked at first: then nothing arrives after the channel was empty
-		select {              // one channel alone is cheap to look at, and to wait for
-		case m = <-d.in:
-		default:
-			if ends {
-				ended = true
-				return
-			}
-			now = time.Time{}
-			m = <-d.in
-		}
+		m := l.next()
 		if m == nil {
-			continue // a word that it ends
-		}
-		if m.Reply != "" {
-			last = d.callers.note(m.Reply, last, d.leaving.Load())
+			ends := d.ends.Load() // looked at first: then nothing arrives after the channel was empty
+			select {              // one channel alone is cheap to look at, and to wait for
+			case m = <-d.in:
+			default:
+				if ends {
+					ended = true
+					return
+				}
+				now = time.Time{}
+				m = <-d.in
+			}
+			if m == nil {
+				continue // a word that it ends
+			}
+			if reply, ok := wire.CutBundleReply(m.Reply); ok {
+				l.rest = d.unbundle(m, reply)
+				continue
+			}
+			if m.Reply != "" {
+				last = d.callers.note(m.Reply, last, d.leaving.Load())
+			}
 		}
 		if d.isClosing.Load() {
 			d.refuse(m, wire.RefusedLeaving)
@@ -67,6 +78,17 @@ func (d *dispatcher) lead(l *leader) {
 			return
 		}
 	}
+}
+
+// next takes a message of the bundle in hand; nil is that there is none left.
+func (l *leader) next() *nats.Msg {
+	if len(l.rest) == 0 {
+		l.rest = nil
+		return nil
+	}
+	m := &l.rest[0]
+	l.rest = l.rest[1:]
+	return m
 }
 
 // take handles one message; it returns false when l is not the leader any more.

@@ -53,37 +53,38 @@ type Change struct {
 }
 
 // peer is one incarnation of a node in a snapshot. Nothing in it changes but
-// pending and subjects; gone is closed when that incarnation is lost, left, or replaced.
+// pending and addresses; gone is closed when that incarnation is lost, left, or replaced.
 type peer struct {
 	Peer
 	lost bool // gone without a goodbye: only its mail is of interest
 	gone chan struct{}
 	// pending is how many calls of this router wait for its answer. It belongs
-	// to the incarnation, as gone does.
+	// to the incarnation, as gone and addresses do.
 	pending *atomic.Int64
-	// subjects is where it answers calls, by kind: those that were asked for.
-	subjects atomic.Pointer[map[string]string]
+	// addresses is where it answers calls, by kind: those that were asked for.
+	addresses *atomic.Pointer[map[string]*address]
 }
 
-// subject is where p answers calls of kind. It is made once: to put it together
-// for each message takes longer than everything else that is done to choose a
-// node.
-func (p *peer) subject(c wire.Cluster, kind string) string {
-	var known map[string]string
-	if have := p.subjects.Load(); have != nil {
-		known = *have
-	}
-	s, ok := known[kind]
-	if !ok {
-		s = c.CallNode(p.ID, kind)
+// address returns how messages of kind go to p. It is made once: to put a subject
+// together for each message takes longer than everything else that is done to
+// choose a node.
+func (p *peer) address(c wire.Cluster, kind string) *address {
+	for {
+		have := p.addresses.Load()
+		var known map[string]*address
+		if have != nil {
+			known = *have
+		}
+		if a := known[kind]; a != nil {
+			return a
+		}
 		next := maps.Clone(known)
 		if next == nil {
-			next = make(map[string]string, 1)
+			next = make(map[string]*address, 1)
 		}
-		next[kind] = s
-		p.subjects.Store(&next) // of two at once, one is made again
+		next[kind] = &address{node: p.ID, subject: c.CallNode(p.ID, kind)}
+		p.addresses.CompareAndSwap(have, &next)
 	}
-	return s
 }
 
 func (p Peer) handles(kind string) bool { return slices.Contains(p.Kinds, kind) }
@@ -120,10 +121,10 @@ func (s *peers) with(changes []Change) (next *peers, ended []*peer) {
 		case Up:
 			p := &peer{Peer: c.Peer.clone()}
 			if old != nil && !old.lost && old.Incarnation == p.Incarnation {
-				p.gone, p.pending = old.gone, old.pending // the same life with other properties
+				p.gone, p.pending, p.addresses = old.gone, old.pending, old.addresses // the same life with other properties
 			} else {
 				end(old)
-				p.gone, p.pending = make(chan struct{}), new(atomic.Int64)
+				p.gone, p.pending, p.addresses = make(chan struct{}), new(atomic.Int64), new(atomic.Pointer[map[string]*address])
 			}
 			next.byID[p.ID] = p
 		case Left:

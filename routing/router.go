@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,7 +23,6 @@ type Router struct {
 	cfg     Config
 	cluster wire.Cluster
 	id      string
-	caster  string // the reply subject of its at-most-once messages
 	log     *slog.Logger
 	ids     idSource
 
@@ -59,6 +59,7 @@ type Router struct {
 	// handled is the kinds whose work consumer was seen at the server.
 	handled sync.Map
 
+	bundles bundles
 	calls   calls
 	durable durable
 }
@@ -95,13 +96,13 @@ func New(nc *nats.Conn, cfg Config) (*Router, error) {
 		cfg:     cfg,
 		cluster: wire.Cluster(cfg.Cluster),
 		id:      cfg.Node,
-		caster:  wire.CastReply(cfg.Node),
 		log:     cfg.Log,
 		ids:     newIDSource(cfg.Node),
 		ctx:     ctx,
 		cancel:  cancel,
 		kinds:   map[string]*kind{},
 	}
+	r.bundles = bundles{nc: nc, reply: wire.CastReply(r.id), whole: wire.BundleReply(r.id), failed: r.castsFailed, born: time.Now()}
 	r.peers.Store(newPeers())
 	r.departures.init()
 	r.durable.init()
@@ -243,6 +244,7 @@ func (r *Router) Drain(ctx context.Context) error {
 	wg.Go(func() { calls = r.drainCalls(ctx) })
 	durable := r.drainDurable(ctx)
 	wg.Wait()
+	r.bundles.flush() // of the last handlers
 	if err := errors.Join(durable, calls); err != nil {
 		return fmt.Errorf("routing: drain: %w", err)
 	}
@@ -258,6 +260,7 @@ func (r *Router) Close() error {
 	r.setPhase(phaseClosed)
 	r.mu.Unlock()
 	r.cancel(ErrClosed)
+	r.bundles.flush()
 	r.closeDurable()
 	r.closeCalls()
 	r.wg.Wait()

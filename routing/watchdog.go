@@ -60,7 +60,7 @@ func (d *dispatcher) guard() {
 				// The next of the kind do not have to hang as well to be known as slow.
 				s := l.kind.Load()
 				s.mean.Store(max(s.mean.Load(), int64(watchEvery)))
-				d.promote()
+				d.promote(l)
 				calm = 0
 			}
 		}

@@ -233,9 +233,13 @@ func CallerUnder(root, reply string) (id string, ok bool) {
 // answers it: it only tells who sent, and is short because each of them has it.
 func CastReply(id string) string { return castRoot + id }
 
-// CasterOf returns the node id in a CastReply.
+// BundleReply is the reply subject of a bundle of them.
+func BundleReply(id string) string { return castRoot + id + bundleMark }
+
+// CasterOf returns the node id in a CastReply or a BundleReply.
 func CasterOf(reply string) (id string, ok bool) {
 	id, ok = strings.CutPrefix(reply, castRoot)
+	id = strings.TrimSuffix(id, bundleMark)
 	if !ok || CheckNode(id) != nil {
 		return "", false
 	}
@@ -245,7 +249,19 @@ func CasterOf(reply string) (id string, ok bool) {
 // IsCastReply reports whether reply is for nobody to answer, whoever sent it.
 func IsCastReply(reply string) bool { return strings.HasPrefix(reply, castRoot) }
 
-const castRoot = "_."
+// CutBundleReply returns the CastReply of each message of a bundle, and whether
+// reply is that of one.
+func CutBundleReply(reply string) (each string, ok bool) {
+	if !IsCastReply(reply) {
+		return reply, false
+	}
+	return strings.CutSuffix(reply, bundleMark)
+}
+
+const (
+	castRoot   = "_."
+	bundleMark = "+"
+)
 
 // Held is where the handlers of kind are asked which unacked messages they hold;
 // in place of the kind, NodeConsumer asks a node of its mailbox, MoverConsumer

@@ -101,6 +101,17 @@ func FuzzSubjects(f *testing.F) {
 		if got, ok := CasterOf(CastReply(id)); !ok || got != id {
 			t.Fatalf("%q gives %q, %v, want %q", CastReply(id), got, ok, id)
 		}
+		if got, ok := CutBundleReply(BundleReply(id)); !ok || got != CastReply(id) {
+			t.Fatalf("%q gives %q, %v, want %q", BundleReply(id), got, ok, CastReply(id))
+		}
+		if got, ok := CasterOf(BundleReply(id)); !ok || got != id {
+			t.Fatalf("%q gives %q, %v, want %q", BundleReply(id), got, ok, id)
+		}
+		for _, reply := range []string{CastReply(id), c.Inbox(id, incarnation, "token"), ""} {
+			if _, ok := CutBundleReply(reply); ok {
+				t.Fatalf("%q is that of a bundle", reply)
+			}
+		}
 		for subject, parse := range map[string]func(string) (string, bool){
 			c.RecordSubject(id):               c.NodeOfSubject,
 			c.RegistrySubject(id):             c.NodeOfSubject,
