@@ -59,7 +59,7 @@ func TestAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"a message at most once, handled", 1, func() { kind.enter(cast); kind.handle(cast, &now) }},
+		{"a message at most once, handled", 1, func() { kind.enter(cast, new(leader)); kind.handle(cast, &now) }},
 		{"a stored message, handled and acknowledged", 3, func() {
 			ack, err := parseAck(stored.Reply)
 			if err != nil {

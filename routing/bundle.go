@@ -79,7 +79,7 @@ func (b *bundles) send(a *address, data []byte) error {
 		b.begin(a)
 	}
 	a.bundle = wire.AppendBundled(a.bundle, data)
-	if a.n++; a.n == wire.MostBundled || len(a.bundle) >= bundleSize {
+	if a.n++; len(a.bundle) >= bundleSize {
 		b.leaveTo(a.node)
 	}
 	return nil
@@ -161,20 +161,4 @@ func (b *bundles) leave(a *address) {
 	}
 	buffers.Put((*buffer)(a.bundle[:len(buffer{})]))
 	a.bundle, a.n, a.last = nil, 0, time.Since(b.born)
-}
-
-// unbundle returns the messages of a bundle, as if each had come by itself.
-func (d *dispatcher) unbundle(m *nats.Msg, reply string) []nats.Msg {
-	n, ok := wire.CountBundled(m.Data)
-	if !ok {
-		d.r.log.Warn("not a bundle of at-most-once messages; dropped", "subject", m.Subject, "from", reply, "bytes", len(m.Data))
-		return nil
-	}
-	all := make([]nats.Msg, n)
-	rest := m.Data
-	for i := range all {
-		all[i] = nats.Msg{Subject: m.Subject, Reply: reply, Header: m.Header, Sub: m.Sub}
-		all[i].Data, rest, _ = wire.CutBundled(rest)
-	}
-	return all
 }

@@ -16,8 +16,12 @@ type leader struct {
 	at atomic.Uint64
 	// kind is what it runs, or ran last.
 	kind atomic.Pointer[served]
-	// rest is what is left of a bundle. It belongs to the leader; at says so.
-	rest []nats.Msg
+	// bundle is what it reads, and rest what is left of it. They belong to the
+	// leader; at says so.
+	bundle *nats.Msg
+	rest   []byte
+	// part is the message of the bundle in hand: who keeps it makes a copy.
+	part nats.Msg
 }
 
 const deposed = ^uint64(0)
@@ -26,7 +30,7 @@ const deposed = ^uint64(0)
 func (d *dispatcher) promote(old *leader) {
 	l := &leader{}
 	if old != nil {
-		l.rest = old.rest
+		l.bundle, l.rest = old.bundle, old.rest
 	}
 	d.leader.Store(l)
 	d.running.Go(func() { d.lead(l) })
@@ -45,7 +49,7 @@ func (d *dispatcher) lead(l *leader) {
 		last *caller   // of the last request
 	)
 	for {
-		m := l.next()
+		m := d.next(l)
 		if m == nil {
 			ends := d.ends.Load() // looked at first: then nothing arrives after the channel was empty
 			select {              // one channel alone is cheap to look at, and to wait for
@@ -62,7 +66,8 @@ func (d *dispatcher) lead(l *leader) {
 				continue // a word that it ends
 			}
 			if reply, ok := wire.CutBundleReply(m.Reply); ok {
-				l.rest = d.unbundle(m, reply)
+				m.Reply = reply
+				l.bundle, l.rest = m, m.Data
 				continue
 			}
 			if m.Reply != "" {
@@ -81,14 +86,28 @@ func (d *dispatcher) lead(l *leader) {
 }
 
 // next takes a message of the bundle in hand; nil is that there is none left.
-func (l *leader) next() *nats.Msg {
+func (d *dispatcher) next(l *leader) *nats.Msg {
 	if len(l.rest) == 0 {
+		return nil
+	}
+	data, rest, ok := wire.CutBundled(l.rest)
+	if !ok {
+		d.r.log.Warn("not a bundle of at-most-once messages; dropped", "subject", l.bundle.Subject, "from", l.bundle.Reply, "bytes", len(l.rest))
 		l.rest = nil
 		return nil
 	}
-	m := &l.rest[0]
-	l.rest = l.rest[1:]
-	return m
+	l.rest = rest
+	l.part = nats.Msg{Subject: l.bundle.Subject, Reply: l.bundle.Reply, Header: l.bundle.Header, Data: data, Sub: l.bundle.Sub}
+	return &l.part
+}
+
+// own returns m, or a copy where it is a part of a bundle, which the next one
+// takes the place of.
+func (l *leader) own(m *nats.Msg) *nats.Msg {
+	if m != &l.part {
+		return m
+	}
+	return &nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: m.Data, Sub: m.Sub}
 }
 
 // take handles one message; it returns false when l is not the leader any more.
@@ -97,7 +116,7 @@ func (d *dispatcher) take(l *leader, m *nats.Msg, now *time.Time) bool {
 	if s == nil || m.Header != nil && !d.r.isFor(m.Header) {
 		return true
 	}
-	switch s.enter(m) {
+	switch s.enter(m, l) {
 	case full:
 		d.refuse(m, wire.RefusedBusy)
 		return true
@@ -105,6 +124,7 @@ func (d *dispatcher) take(l *leader, m *nats.Msg, now *time.Time) bool {
 		return true
 	}
 	if s.mean.Load() > int64(slowKind) {
+		m = l.own(m)
 		d.running.Go(func() { s.work(m) })
 		return true
 	}

@@ -47,8 +47,8 @@ const (
 	full                // it has none
 )
 
-// enter looks for a place for m. A paused kind has none.
-func (s *served) enter(m *nats.Msg) entry {
+// enter looks for a place for m, which l has read. A paused kind has none.
+func (s *served) enter(m *nats.Msg, l *leader) entry {
 	call := wantsAnswer(m.Reply)
 	if s.lane.paused.Load() {
 		if call {
@@ -66,7 +66,7 @@ func (s *served) enter(m *nats.Msg) entry {
 		s.mu.Unlock()
 		return full
 	case len(s.waiting) < castQueue:
-		s.waiting = append(s.waiting, m)
+		s.waiting = append(s.waiting, l.own(m))
 		s.mu.Unlock()
 		return queued
 	}

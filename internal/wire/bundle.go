@@ -6,10 +6,6 @@ import "encoding/binary"
 // message: of each its length as a uvarint, and its bytes. Its reply subject is
 // BundleReply.
 
-// MostBundled is how many messages a bundle has at most: it bounds what a
-// receiver makes of one.
-const MostBundled = 1024
-
 // AppendBundled appends a message to a bundle.
 func AppendBundled(bundle, data []byte) []byte {
 	return append(binary.AppendUvarint(bundle, uint64(len(data))), data...)
@@ -25,14 +21,4 @@ func CutBundled(bundle []byte) (data, rest []byte, ok bool) {
 	}
 	end := n + int(size)
 	return bundle[n:end:end], bundle[end:], true
-}
-
-// CountBundled returns how many messages a bundle has; false is no bundle.
-func CountBundled(bundle []byte) (n int, ok bool) {
-	for ; len(bundle) > 0; n++ {
-		if _, bundle, ok = CutBundled(bundle); !ok || n == MostBundled {
-			return 0, false
-		}
-	}
-	return n, true
 }
