@@ -11,10 +11,10 @@ import (
 	"github.com/catga/catga-go/internal/wire"
 )
 
-// broadcastFrom is the size of a request in bytes from which on one message to
-// all nodes takes the place of one to each. Below, they take the same time, and
-// of a message to each the server says at once who is not there.
-const broadcastFrom = 4 << 10
+// absentAfter is when those who have not answered one request to all are looked
+// for: the server says of a message to one node that nobody is there, and not of
+// one to many.
+const absentAfter = 25 * time.Millisecond
 
 // collection is one Gather on its way.
 type collection struct {
@@ -26,9 +26,11 @@ type collection struct {
 
 	in     *replies
 	g      *gathering  // who is asked
-	until  []time.Time // by node: when it is given up, if before end
+	toAll  bool        // by one request to all
+	until  []time.Time // by node: when it is given up, if before end; nil is none of them
 	done   []bool      // by node: its pair was yielded
 	left   int         // how many are not done
+	look   time.Time   // when those who have not answered are looked for; zero is never
 	failed []failure   // known from the start
 
 	// What may end the wait; taken before anybody was asked.
@@ -89,8 +91,8 @@ func (c *collection) begin(ctx context.Context, to Many, m Raw, o GatherOptions)
 		return nats.ErrDisconnected
 	}
 	c.g = c.in.gather(nodes)
-	c.until, c.done, c.left = make([]time.Time, len(nodes)), make([]bool, len(nodes)), len(nodes)
-	if t.where == nil && t.to != toNodes && len(nodes) > 1 && len(m.Data) >= broadcastFrom {
+	c.done, c.left = make([]bool, len(nodes)), len(nodes)
+	if t.where == nil && t.to != toNodes && len(nodes) > 1 {
 		return c.askAll(t, m, h)
 	}
 	return c.askEach(m, h)
@@ -132,12 +134,28 @@ func (c *collection) askAll(t target, m Raw, h nats.Header) error {
 		}
 		h[wire.HeaderExcept] = []string{c.r.id}
 	}
+	c.toAll = true
 	err := c.r.publishCore(c.r.cluster.CallAll(c.kind), c.g.replyOfAll(), h, m.Data)
 	if errors.Is(err, ErrUnknown) {
 		c.fail(err)
 		return nil
 	}
+	c.look = c.g.asked.Add(absentAfter)
 	return err
+}
+
+// lookForAbsent sends something that is for nobody to each node that has not
+// answered one request to all, where it listens for its own. Of those that are
+// not there the server says so; nobody knows whether they ever had the request.
+func (c *collection) lookForAbsent() {
+	c.look = time.Time{}
+	h := nats.Header{wire.HeaderOnly: {""}}
+	for i, p := range c.g.nodes {
+		if !c.done[i] {
+			// Where it cannot be sent, the end of the connection ends the wait.
+			_ = c.r.publishCore(p.address(c.r.cluster, c.kind).subject, c.g.reply(i), h, nil)
+		}
+	}
 }
 
 // askEach sends a request to each node.
@@ -190,7 +208,7 @@ func (c *collection) collect(ctx context.Context) {
 	if c.left == 0 {
 		return
 	}
-	timer := time.NewTimer(time.Until(c.end))
+	timer := time.NewTimer(time.Until(c.next()))
 	defer timer.Stop()
 	for ok := true; ok; {
 		// Answers come in bursts, and one channel alone is cheap to look at.
@@ -228,6 +246,9 @@ func (c *collection) take(a gathered) bool {
 		}
 		node := c.g.nodes[a.node].ID
 		body, err := decodeAnswer(a.msg, node, c.kind)
+		if c.toAll && isNoResponders(a.msg) {
+			err = unknown(fmt.Errorf("node %s: %w", node, nats.ErrNoResponders)) // of lookForAbsent
+		}
 		return c.settle(a.node, body, err)
 	}
 	for i, p := range c.g.nodes {
@@ -268,12 +289,15 @@ func (c *collection) departed() bool {
 	}
 	view := c.r.peers.Load()
 	for i, p := range c.g.nodes {
-		if c.done[i] || !c.until[i].IsZero() {
+		if c.done[i] || c.until != nil && !c.until[i].IsZero() {
 			continue
 		}
 		select {
 		case <-p.gone:
 			if view.byID[p.ID] == nil {
+				if c.until == nil {
+					c.until = make([]time.Time, len(c.g.nodes))
+				}
 				c.until[i] = time.Now().Add(leaveGrace)
 			} else if !c.settle(i, Raw{}, unknown(errGone(p))) {
 				return false
@@ -284,9 +308,12 @@ func (c *collection) departed() bool {
 	return true
 }
 
-// next is when the next node is given up.
+// next is when the next node is given up or looked for.
 func (c *collection) next() time.Time {
 	next := c.end
+	if !c.look.IsZero() && c.look.Before(next) {
+		next = c.look
+	}
 	for i, until := range c.until {
 		if !c.done[i] && !until.IsZero() && until.Before(next) {
 			next = until
@@ -302,6 +329,9 @@ func (c *collection) expired(now time.Time) bool {
 	}
 	if !c.takeArrived() {
 		return false
+	}
+	if !c.look.IsZero() && !now.Before(c.look) {
+		c.lookForAbsent()
 	}
 	for i, until := range c.until {
 		if c.done[i] || until.IsZero() || now.Before(until) {

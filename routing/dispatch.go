@@ -355,21 +355,18 @@ func (d *dispatcher) answer(m, a *nats.Msg) {
 	unsigned := false
 	if strings.HasPrefix(m.Subject, d.many) {
 		if strings.HasPrefix(m.Reply, d.inboxes) && m.Reply[len(m.Reply)-1] == wire.AnswerMark {
-			a.Subject += d.r.id
+			a.Reply = d.r.bundles.reply
 		} else {
 			unsigned = true
 			d.sign(a)
 		}
 	}
-	var err error
-	if a.Header == nil {
-		err = d.r.nc.Publish(a.Subject, a.Data)
-	} else {
-		err = d.r.nc.PublishMsg(a)
-	}
+	err := d.r.nc.PublishMsg(a)
 	if errors.Is(err, nats.ErrMaxPayload) {
+		reply := a.Reply
 		a = errorAnswer(a.Subject, codeTooLarge,
 			fmt.Sprintf("the answer of %d bytes is larger than the server takes", len(a.Data)))
+		a.Reply = reply
 		if unsigned {
 			d.sign(a)
 		}

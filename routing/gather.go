@@ -33,8 +33,9 @@ type GatherOptions struct {
 // The error of a pair with a Node is that of this node, as of a call:
 // *HandlerError where its handler failed; ErrNotDelivered where its handler was
 // not run, because the node is no member (ErrNoMember), does not handle the kind
-// (ErrNoHandler), is busy, is leaving, or is not there (nats.ErrNoResponders);
-// ErrUnknown where the node was lost or left before it answered, where the own
+// (ErrNoHandler), is busy, or is leaving, and, of Nodes and selectors, where it is
+// not there (nats.ErrNoResponders); ErrUnknown where the node was lost or left
+// before it answered, or, of All and Others, is not there any more, where the own
 // connection broke meanwhile, and where ctx ended, or, if it has no deadline,
 // after 30 s. No node is asked twice.
 //

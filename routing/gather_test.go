@@ -62,19 +62,15 @@ func TestGatherAsksAllWhoAreMeant(t *testing.T) {
 		{a, Others(Where("zone=1")), "b"},
 		{a, All(Where("zone=9")), ""},
 	} {
-		// A large request goes to all at once where all are meant.
-		for _, size := range []int{2, 2 * broadcastFrom} {
-			body := []byte("?" + strings.Repeat(" ", size-1))
-			if got := bodies(t, gather(t.Context(), c.from, c.to, Raw{Name: "k", Data: body})); got != c.want {
-				t.Errorf("%+v, %d bytes: answered by %s, want %s", c.to, size, got, c.want)
-			}
-			var want []string
-			for id := range strings.FieldsSeq(c.want) {
-				want = append(want, id+string(body))
-			}
-			if got := hear(t, heard, len(want)); got != strings.Join(want, " ") || len(heard) > 0 {
-				t.Errorf("%+v, %d bytes: heard by %.100q and %d more", c.to, size, got, len(heard))
-			}
+		if got := bodies(t, gather(t.Context(), c.from, c.to, Raw{Name: "k", Data: []byte("?")})); got != c.want {
+			t.Errorf("%+v: answered by %s, want %s", c.to, got, c.want)
+		}
+		var want []string
+		for id := range strings.FieldsSeq(c.want) {
+			want = append(want, id+"?")
+		}
+		if got := hear(t, heard, len(want)); got != strings.Join(want, " ") || len(heard) > 0 {
+			t.Errorf("%+v: heard by %q and %d more", c.to, got, len(heard))
 		}
 	}
 	w.tell(left(up("b", 2)), left(up("c", 3)), left(up("d", 4)))
@@ -84,61 +80,59 @@ func TestGatherAsksAllWhoAreMeant(t *testing.T) {
 }
 
 func TestGatherNamesThoseWhoDoNotAnswer(t *testing.T) {
-	for _, size := range []int{1, 2 * broadcastFrom} {
-		w := newTown(t)
-		a := w.node("a", answering(named("a"), "k"))
-		w.node("busy", answering(named("busy"), "k"))
-		w.node("deaf", nil)
-		w.node("fails", answering(func(context.Context, *Msg[Raw]) (Raw, error) {
-			return Raw{}, &HandlerError{Code: 404, Message: "nothing here"}
-		}, "k"))
-		w.node("much", answering(func(context.Context, *Msg[Raw]) (Raw, error) {
-			return Raw{Data: make([]byte, 2<<20)}, nil
-		}, "k"))
-		w.node("panics", answering(func(context.Context, *Msg[Raw]) (Raw, error) { panic("at the disco") }, "k"))
-		w.open()
-		w.nodes[1].kinds["k"].lane.paused.Store(true)
-		m := Raw{Name: "k", Data: make([]byte, size)}
+	w := newTown(t)
+	a := w.node("a", answering(named("a"), "k"))
+	w.node("busy", answering(named("busy"), "k"))
+	w.node("deaf", nil)
+	w.node("fails", answering(func(context.Context, *Msg[Raw]) (Raw, error) {
+		return Raw{}, &HandlerError{Code: 404, Message: "nothing here"}
+	}, "k"))
+	w.node("much", answering(func(context.Context, *Msg[Raw]) (Raw, error) {
+		return Raw{Data: make([]byte, 2<<20)}, nil
+	}, "k"))
+	w.node("panics", answering(func(context.Context, *Msg[Raw]) (Raw, error) { panic("at the disco") }, "k"))
+	w.open()
+	w.nodes[1].kinds["k"].lane.paused.Store(true)
+	m := Raw{Name: "k", Data: []byte("?")}
 
-		refused := func(id string, code int, text string) func(error) bool {
-			return func(err error) bool {
-				he, ok := errors.AsType[*HandlerError](err)
-				return ok && he.Node == id && he.Code == code && he.Message == text && !errors.Is(err, ErrNotDelivered)
-			}
+	refused := func(id string, code int, text string) func(error) bool {
+		return func(err error) bool {
+			he, ok := errors.AsType[*HandlerError](err)
+			return ok && he.Node == id && he.Code == code && he.Message == text && !errors.Is(err, ErrNotDelivered)
 		}
-		undelivered := func(reason error) func(error) bool {
-			return func(err error) bool {
-				return errors.Is(err, ErrNotDelivered) && errors.Is(err, reason) && !errors.Is(err, ErrUnknown)
-			}
-		}
-		want := map[string]func(error) bool{
-			"a":      func(err error) bool { return err == nil },
-			"busy":   undelivered(ErrBusy),
-			"fails":  refused("fails", 404, "nothing here"),
-			"much":   refused("much", codeTooLarge, "the answer of 2097152 bytes is larger than the server takes"),
-			"panics": refused("panics", codeInternal, "handler panicked: at the disco"),
-		}
-		check := func(to Many) {
-			t.Helper()
-			got := gather(t.Context(), a, to, m)
-			if len(got) != len(want) {
-				t.Error(len(got), "pairs:", got)
-			}
-			for _, p := range got {
-				if ok := want[p.node]; ok == nil || !ok(p.err) {
-					t.Errorf("%d bytes, %s: %v", size, p.node, p.err)
-				}
-			}
-		}
-		check(All())
-		w.tell(lost(up("was", 9, "k")))
-		want["deaf"] = undelivered(ErrNoHandler)
-		want["nobody"] = undelivered(ErrNoMember)
-		want["was"] = undelivered(ErrNoMember)
-		want["ghost"] = undelivered(nats.ErrNoResponders)
-		w.tell(ghost("ghost", "k"))
-		check(Nodes("a", "busy", "fails", "much", "panics", "deaf", "nobody", "was", "ghost"))
 	}
+	undelivered := func(reason error) func(error) bool {
+		return func(err error) bool {
+			return errors.Is(err, ErrNotDelivered) && errors.Is(err, reason) && !errors.Is(err, ErrUnknown)
+		}
+	}
+	want := map[string]func(error) bool{
+		"a":      func(err error) bool { return err == nil },
+		"busy":   undelivered(ErrBusy),
+		"fails":  refused("fails", 404, "nothing here"),
+		"much":   refused("much", codeTooLarge, "the answer of 2097152 bytes is larger than the server takes"),
+		"panics": refused("panics", codeInternal, "handler panicked: at the disco"),
+	}
+	check := func(to Many) {
+		t.Helper()
+		got := gather(t.Context(), a, to, m)
+		if len(got) != len(want) {
+			t.Error(len(got), "pairs:", got)
+		}
+		for _, p := range got {
+			if ok := want[p.node]; ok == nil || !ok(p.err) {
+				t.Errorf("%s: %v", p.node, p.err)
+			}
+		}
+	}
+	check(All())
+	w.tell(lost(up("was", 9, "k")))
+	want["deaf"] = undelivered(ErrNoHandler)
+	want["nobody"] = undelivered(ErrNoMember)
+	want["was"] = undelivered(ErrNoMember)
+	want["ghost"] = undelivered(nats.ErrNoResponders)
+	w.tell(ghost("ghost", "k"))
+	check(Nodes("a", "busy", "fails", "much", "panics", "deaf", "nobody", "was", "ghost"))
 }
 
 func TestGatherFromNobodyAtAll(t *testing.T) {
@@ -147,8 +141,8 @@ func TestGatherFromNobodyAtAll(t *testing.T) {
 		a := w.node("a", nil)
 		w.open()
 		w.tell(ghost("g", "k"), ghost("h", "k"))
-		for _, size := range []int{1, 2 * broadcastFrom} {
-			got := gather(t.Context(), a, All(), Raw{Name: "k", Data: make([]byte, size)})
+		for _, to := range []Many{All(), Nodes("g", "h")} {
+			got := gather(t.Context(), a, to, Raw{Name: "k"})
 			if len(got) != 2 || got[0].node != "g" || got[1].node != "h" {
 				t.Fatal(got)
 			}
@@ -161,12 +155,52 @@ func TestGatherFromNobodyAtAll(t *testing.T) {
 	})
 }
 
+// TestGatherFromWhoIsNotThere: one request to all tells nobody who is missing, so
+// those who do not answer are looked for. Who is at work is not disturbed.
+func TestGatherFromWhoIsNotThere(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T) {
+		w := newTown(t)
+		a := w.node("a", answering(named("a"), "k"))
+		runs := 0
+		w.node("slow", answering(func(context.Context, *Msg[Raw]) (Raw, error) {
+			runs++
+			time.Sleep(time.Second) // the work
+			return Raw{Data: []byte("slow")}, nil
+		}, "k"))
+		w.open()
+		w.tell(ghost("ghost", "k"))
+		for _, c := range []struct {
+			to      Many
+			at      time.Duration
+			outcome error
+		}{
+			{All(), absentAfter, ErrUnknown},
+			{Nodes("a", "ghost", "slow"), 0, ErrNotDelivered},
+		} {
+			runs = 0
+			got := gather(t.Context(), a, c.to, Raw{Name: "k"})
+			if len(got) != 3 || runs != 1 {
+				t.Fatalf("%d runs, %+v", runs, got)
+			}
+			if p := got[0]; p.node != "a" || p.err != nil || p.at > 2*watchSeldom {
+				t.Errorf("%+v", p)
+			}
+			if p := got[1]; p.node != "ghost" || !errors.Is(p.err, c.outcome) || !errors.Is(p.err, nats.ErrNoResponders) || p.at != c.at {
+				t.Errorf("%+v, want %v after %v", p, c.outcome, c.at)
+			}
+			if p := got[2]; p.node != "slow" || p.err != nil || p.at < time.Second {
+				t.Errorf("%+v", p)
+			}
+		}
+	})
+}
+
 // TestGatherEndsWithItsNodes: a node that is lost ends its part at once, one that
 // left soon after, another incarnation answers nothing, and what was answered
 // counts.
 func TestGatherEndsWithItsNodes(t *testing.T) {
 	natstest.Bubble(t, func(t *testing.T) {
-		for _, size := range []int{1, 2 * broadcastFrom} {
+		for _, to := range []Many{All(), Nodes("a", "leaves", "lost", "replaced", "slow")} {
 			w := newTown(t)
 			a := w.node("a", answering(named("a"), "k"))
 			g := newGate(t)
@@ -181,7 +215,7 @@ func TestGatherEndsWithItsNodes(t *testing.T) {
 			time.AfterFunc(time.Second, func() {
 				w.tell(lost(up("lost", 3, "k")), left(up("leaves", 2, "k")), up("replaced", 77, "k"))
 			})
-			got := gather(t.Context(), a, All(), Raw{Name: "k", Data: make([]byte, size)})
+			got := gather(t.Context(), a, to, Raw{Name: "k"})
 			want := []struct {
 				node string
 				at   time.Duration
@@ -435,20 +469,18 @@ func TestGatherCarriesHeaderDeadlineAndTrace(t *testing.T) {
 	w.open()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	for _, size := range []int{1, 2 * broadcastFrom} {
-		m := Raw{Name: "outer", ContentType: bytesType, Data: make([]byte, size)}
-		header := nats.Header{"traceparent": {"00-1-2-01"}, "X-Tenant": {"t1"}}
-		for p, err := range a.Gather(ctx, All(), m, GatherOptions{Header: header}) {
-			if err != nil || p.Node != "b" || p.Body.ContentType != bytesType || len(p.Body.Data) != 1 {
-				t.Error(p, err)
-			}
+	m := Raw{Name: "outer", ContentType: bytesType, Data: []byte{0}}
+	header := nats.Header{"traceparent": {"00-1-2-01"}, "X-Tenant": {"t1"}}
+	for p, err := range a.Gather(ctx, All(), m, GatherOptions{Header: header}) {
+		if err != nil || p.Node != "b" || p.Body.ContentType != bytesType || len(p.Body.Data) != 1 {
+			t.Error(p, err)
 		}
-		if inner := <-seen; inner.Header.Get("traceparent") != "00-1-2-01" || inner.From != "b" {
-			t.Errorf("the trace did not travel on: %+v", inner)
-		}
-		if len(header) != 2 {
-			t.Error("the caller's header was changed:", header)
-		}
+	}
+	if inner := <-seen; inner.Header.Get("traceparent") != "00-1-2-01" || inner.From != "b" {
+		t.Errorf("the trace did not travel on: %+v", inner)
+	}
+	if len(header) != 2 {
+		t.Error("the caller's header was changed:", header)
 	}
 }
 
@@ -488,10 +520,12 @@ func TestGatherFromForeignAnswers(t *testing.T) {
 	answer := func(subject string) {
 		_, err := nc.Subscribe(subject, func(m *nats.Msg) {
 			for _, id := range []string{"eve", "", "b", "b", "c"} {
-				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Data: []byte(id), Header: nats.Header{wire.HeaderFrom: {id}}})
-				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply + "zoe", Data: []byte(id), Header: nats.Header{wire.HeaderFrom: {id}}})
+				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Data: []byte("zoe"), Header: nats.Header{wire.HeaderFrom: {id}}})
+				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply + id + "x", Reply: wire.CastReply(id), Data: []byte("zoe")})
+				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: wire.CastReply(id), Data: []byte(id)})
+				_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: wire.CastReply(id), Data: []byte("again")})
 			}
-			_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply + "d-1", Data: []byte("d-1"), Header: nats.Header{wire.HeaderFrom: {"c"}}})
+			_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: wire.CastReply("d-1"), Data: []byte("d-1"), Header: nats.Header{wire.HeaderFrom: {"c"}}})
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -501,7 +535,7 @@ func TestGatherFromForeignAnswers(t *testing.T) {
 	if err := flush(t.Context(), nc); err != nil {
 		t.Fatal(err)
 	}
-	got := gather(t.Context(), a, All(), Raw{Name: "k", Data: make([]byte, 2*broadcastFrom)})
+	got := gather(t.Context(), a, All(), Raw{Name: "k"})
 	if bodies(t, got) != "b c d-1" {
 		t.Error(got)
 	}

@@ -202,8 +202,8 @@ func (c Cluster) InboxPrefix(id string, incarnation uint64) string {
 	return c.prefix() + "inbox." + id + "." + strconv.FormatUint(incarnation, 10) + "."
 }
 
-// AnswerMark ends the reply subject of a node's request to many: who answers puts
-// its id behind it.
+// AnswerMark ends the reply subject of a node's request to many. An answer to it
+// has the CastReply of who answers as its own reply subject.
 const AnswerMark = '='
 
 // FarewellToken is the token in a node's inbox at which another that leaves tells
