@@ -78,6 +78,7 @@ func (r *Router) askLiving(kind string, own *puller, since time.Time, limit time
 	for _, seq := range seqs {
 		held[seq] = true
 	}
+	gone := r.departures.next()
 	silent := map[string]bool{}
 	for _, p := range r.peers.Load().handlers[kind] {
 		if p.ID != r.id {
@@ -112,15 +113,21 @@ func (r *Router) askLiving(kind string, own *puller, since time.Time, limit time
 					timer.Reset(lingerTime)
 				}
 			}
-		case <-timer.C:
+		case <-gone:
 			// Who was lost while we waited need not answer.
+			gone = r.departures.next()
 			view := r.peers.Load()
+			waited := len(silent) > 0
 			for id := range silent {
-				if p := view.byID[id]; p != nil && !p.lost {
-					return nil, false
+				if p := view.byID[id]; p == nil || p.lost {
+					delete(silent, id)
 				}
 			}
-			return held, true
+			if waited && len(silent) == 0 {
+				timer.Reset(lingerTime)
+			}
+		case <-timer.C:
+			return held, len(silent) == 0
 		case <-r.ctx.Done():
 			return nil, false
 		}

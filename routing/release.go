@@ -238,6 +238,7 @@ func (r *Router) releaseWork(kind string) {
 	defer p.releasing.Unlock()
 	answerTime := answerTime
 	for end := time.Now().Add(mostRelease); time.Now().Before(end); {
+		gone := r.departures.next()
 		asked := time.Now()
 		info, err := r.pending(p.source())
 		if err != nil || info.NumAckPending == 0 || !r.sleep(arrivalTime) {
@@ -255,7 +256,8 @@ func (r *Router) releaseWork(kind string) {
 			pause = answerTime
 			answerTime = min(2*answerTime, mostAnswerTime)
 		}
-		if !r.sleep(pause/2 + rand.N(pause)) {
+		// It may be that one who has not answered is gone by now.
+		if !r.sleepOr(pause/2+rand.N(pause), gone) {
 			return
 		}
 	}
@@ -407,11 +409,16 @@ func (r *Router) eachPending(p source, first, last uint64, yield func(seq uint64
 }
 
 // sleep waits, and reports whether the router is still alive.
-func (r *Router) sleep(d time.Duration) bool {
+func (r *Router) sleep(d time.Duration) bool { return r.sleepOr(d, nil) }
+
+// sleepOr is sleep that ends with c, too.
+func (r *Router) sleepOr(d time.Duration, c <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-c:
 		return true
 	case <-r.ctx.Done():
 		return false

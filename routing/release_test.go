@@ -155,6 +155,34 @@ func TestWorkOfAHangingNodeMoves(t *testing.T) {
 	}
 }
 
+// Who is asked what it holds and is lost instead of answering holds nothing up.
+func TestWhoIsLostNeedNotSayWhatItHolds(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T) {
+		w := newTown(t)
+		var c counter
+		w.node("n1", func(r *Router) { r.Handle("work", c.handle, HandleOptions{}) })
+		w.node("n2", func(r *Router) { r.Handle("work", c.handle, HandleOptions{}) })
+		n1 := w.open()
+		ask := func() (time.Duration, bool) {
+			begin := time.Now()
+			_, all := n1.askLiving("work", n1.durable.work["work"], begin, answerTime)
+			return time.Since(begin), all
+		}
+		if took, all := ask(); !all || took != lingerTime {
+			t.Errorf("everybody answers: %v after %v", all, took)
+		}
+		w.tell(ghost("dead", "work"))
+		if took, all := ask(); all || took != answerTime {
+			t.Errorf("one is silent: %v after %v", all, took)
+		}
+		const at = 100 * time.Millisecond
+		time.AfterFunc(at, func() { w.tell(lost(ghost("dead", "work"))) })
+		if took, all := ask(); !all || took != at+lingerTime {
+			t.Errorf("one is lost: %v after %v", all, took)
+		}
+	})
+}
+
 // A node that comes back finds its mail and its work, which nobody else has
 // seen it lose.
 func TestNodeReleasesItsEarlierLife(t *testing.T) {
