@@ -29,10 +29,10 @@ type Answer[R any] = routing.Answer[R]
 // the nodes that it names.
 //
 // The error of a pair is that of its node, as of Call: *HandlerError,
-// ErrNotDelivered (it is no member, does not handle the kind, is busy, is
-// leaving, or is not there) or ErrUnknown (it was lost or left before it
-// answered, or ctx ended; without a deadline that is after 30 s). No node is asked
-// twice. The error of a pair without a Node is that of the whole and the only
+// ErrNotDelivered (it is no member, does not handle the kind, is busy or is
+// leaving; of Nodes and selectors, it is not there) or ErrUnknown (it was lost or
+// left before it answered; of All and Others, it is not there any more; or ctx
+// ended; without a deadline that is after 30 s). No node is asked twice. The error of a pair without a Node is that of the whole and the only
 // one, ErrNotDelivered: nobody was asked, for nobody handles the kind
 // (ErrNoHandler), the selector is none, and so on.
 //

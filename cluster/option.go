@@ -31,7 +31,9 @@ func (f callOption) call(o *callOptions)               { f(o) }
 func (f handleOption) handle(o *routing.HandleOptions) { f(o) }
 
 // AtMostOnce sends now or not at all: nothing is stored, nothing is repeated,
-// and nil means that it went out, not that somebody heard it.
+// and nil means that it is on its way, not that somebody heard it. Messages that
+// follow each other fast to one node leave together, a moment later; Leave and
+// Close wait for that. To one node they leave in the order in which they were sent.
 func AtMostOnce() SendOption {
 	return sendOption(func(o *routing.SendOptions) { o.AtMostOnce = true })
 }

@@ -41,8 +41,9 @@ type address struct {
 // when it is full, or when a goroutine that was started with it gets to run, which
 // is after microseconds, or when the sender lets go of a busy processor.
 //
-// Whatever the router publishes on core NATS leaves in the order in which it was
-// sent: see flush.
+// Messages to one node leave in the order in which they were sent, and a message
+// that leaves alone, a call, a gather and an answer leave after all that was sent
+// before: see flush.
 type bundles struct {
 	nc           *nats.Conn
 	reply, whole string // the reply subjects: of a message, and of a bundle
@@ -65,7 +66,6 @@ func (b *bundles) send(a *address, data []byte) error {
 	defer b.unlock()
 	alone := len(data) > bundleMost
 	if a.n == 0 || alone {
-		b.leaveTo(a.node)
 		// A reconnect buffer would turn "now or not at all" into "later".
 		if !b.nc.IsConnected() {
 			return notDelivered(nats.ErrDisconnected)
@@ -74,8 +74,10 @@ func (b *bundles) send(a *address, data []byte) error {
 		follows := now-a.last < bundleWithin
 		a.last = now
 		if alone || !follows || b.nc.MaxPayload() < 2*bundleSize {
+			b.leaveTo("")
 			return coreOutcome(b.nc.PublishRequest(a.subject, b.reply, data), data, nil)
 		}
+		b.leaveTo(a.node) // of another kind
 		b.begin(a)
 	}
 	a.bundle = wire.AppendBundled(a.bundle, data)
@@ -117,8 +119,8 @@ type buffer [bundleSize + 2*bundleMost]byte
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// flush sends what waits. It is called before anything else is published, and
-// costs a load while nothing waits.
+// flush sends what waits. It is called before a call, a gather, an answer or a
+// message to many is published, and costs a load while nothing waits.
 func (b *bundles) flush() {
 	if b.waiting.Load() {
 		b.mu.Lock()

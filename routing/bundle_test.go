@@ -200,6 +200,139 @@ func TestBundleOutlivesAHandler(t *testing.T) {
 	}
 }
 
+// TestBundleGoesOnWhenTheLeaderEnds: what is behind a handler that ends the
+// goroutine of the dispatcher runs, once.
+func TestBundleGoesOnWhenTheLeaderEnds(t *testing.T) {
+	w := newTown(t)
+	ran := make(chan string, 1000)
+	w.node("a", nil)
+	w.node("b", answering(func(_ context.Context, m *Msg[Raw]) (Raw, error) {
+		if body := string(m.Body.Data); body != "end" {
+			ran <- body
+			return Raw{}, nil
+		}
+		runtime.Goexit()
+		return Raw{}, nil
+	}, "k"))
+	w.open()
+	nc := w.conn()
+	var bodies, want []string
+	for i := range 100 {
+		body := fmt.Sprintf("%03d", i)
+		want = append(want, body)
+		if bodies = append(bodies, body); i%10 == 5 {
+			bodies = append(bodies, "end")
+		}
+	}
+	w.bundled(nc, bodies...)
+	var got []string
+	for range want {
+		got = append(got, <-ran)
+	}
+	w.sync("b")
+	if slices.Sort(got); !slices.Equal(got, want) || string(<-ran) != "sync" || len(ran) > 0 {
+		t.Errorf("ran %v and %d more", got, len(ran))
+	}
+}
+
+// TestBundleWaitsForPlaces: of a bundle that is larger than a node has places for,
+// the rest waits, and is what it was.
+func TestBundleWaitsForPlaces(t *testing.T) {
+	w := newTown(t)
+	g := newGate(t)
+	ran := make(chan string, 2*callLimit)
+	w.node("a", nil)
+	w.node("b", answering(func(ctx context.Context, m *Msg[Raw]) (Raw, error) {
+		_, err := g.handle(ctx, m)
+		ran <- string(m.Body.Data)
+		return Raw{}, err
+	}, "k"))
+	w.open()
+	var want []string
+	for i := range callLimit + 100 {
+		want = append(want, fmt.Sprintf("%03d", i))
+	}
+	w.bundled(w.conn(), want...)
+	for range callLimit {
+		<-g.entered
+	}
+	g.release()
+	var got []string
+	for range want {
+		got = append(got, <-ran)
+	}
+	if slices.Sort(got); !slices.Equal(got, want) {
+		t.Errorf("ran %v", got)
+	}
+}
+
+// kept makes a bundle of two of r that nobody is about to send.
+func kept(t *testing.T, r *Router) {
+	t.Helper()
+	r.bundles.mu.Lock()
+	r.bundles.running = true // says that somebody is
+	r.bundles.mu.Unlock()
+	for n := 0; n < 2; {
+		if err := r.Send(t.Context(), To("b"), Raw{Name: "k", Data: []byte("kept")}, SendOptions{AtMostOnce: true}); err != nil {
+			t.Fatal(err)
+		}
+		r.bundles.mu.Lock()
+		n = 0
+		for _, a := range r.bundles.open {
+			n = a.n
+		}
+		r.bundles.mu.Unlock()
+	}
+}
+
+// TestBundleIsNotLeftBehind: whatever ends or follows a bundle sends it.
+func TestBundleIsNotLeftBehind(t *testing.T) {
+	for name, end := range map[string]func(r *Router, nc *nats.Conn) error{
+		"close": func(r *Router, _ *nats.Conn) error { return r.Close() },
+		"drain": func(r *Router, _ *nats.Conn) error { return r.Drain(t.Context()) },
+		"call": func(r *Router, _ *nats.Conn) error {
+			_, err := r.Call(t.Context(), To("b"), Raw{Name: "k"}, CallOptions{})
+			return err
+		},
+		"large": func(r *Router, _ *nats.Conn) error {
+			return r.Send(t.Context(), To("c"), Raw{Name: "k", Data: make([]byte, 2*bundleMost)}, SendOptions{AtMostOnce: true})
+		},
+		"answer": func(_ *Router, nc *nats.Conn) error {
+			_, err := nc.RequestWithContext(t.Context(), "catga.c.call.node.a.k", nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTown(t)
+			a := w.node("a", answering(named("a"), "k"))
+			w.node("b", answering(named("b"), "k"))
+			w.node("c", answering(named("c"), "k"))
+			w.open()
+			nc := w.conn()
+			sub, err := nc.SubscribeSync("catga.c.call.node.b.k")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := nc.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			kept(t, a)
+			if err := end(a, w.conn()); err != nil {
+				t.Fatal(err)
+			}
+			for {
+				m, err := sub.NextMsgWithContext(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if bodies := heard(t, m); len(bodies) > 1 {
+					return
+				}
+			}
+		})
+	}
+}
+
 // TestCastsThatCannotLeave: what was taken and did not leave is reported.
 func TestCastsThatCannotLeave(t *testing.T) {
 	w := newTown(t)
@@ -207,24 +340,14 @@ func TestCastsThatCannotLeave(t *testing.T) {
 	w.nodeOn(w.conn(), Config{Cluster: "c", Node: "a", Log: logged.logger()}, nil)
 	w.node("b", answering(named("b"), "k"))
 	a := w.open()
-	send := func() error {
-		return a.Send(t.Context(), To("b"), Raw{Name: "k"}, SendOptions{AtMostOnce: true})
-	}
-	for !a.bundles.waiting.Load() {
-		if err := send(); err != nil {
-			t.Fatal(err)
-		}
-		a.bundles.mu.Lock()
-		if len(a.bundles.open) > 0 {
-			a.nc.Close() // while it is kept
-		}
-		a.bundles.mu.Unlock()
-	}
+	kept(t, a)
+	a.nc.Close()
 	a.bundles.flush()
-	if !strings.Contains(logged.String(), "were not sent") {
-		t.Error("nothing was said of it:", logged)
+	if text := logged.String(); !strings.Contains(text, "were not sent") || !strings.Contains(text, "messages=2") {
+		t.Error("nothing was said of it:", text)
 	}
-	if err := send(); !errors.Is(err, ErrNotDelivered) || !errors.Is(err, nats.ErrDisconnected) {
+	err := a.Send(t.Context(), To("b"), Raw{Name: "k"}, SendOptions{AtMostOnce: true})
+	if !errors.Is(err, ErrNotDelivered) || !errors.Is(err, nats.ErrDisconnected) {
 		t.Error("on a closed connection:", err)
 	}
 }

@@ -11,10 +11,15 @@ import (
 	"github.com/catga/catga-go/internal/wire"
 )
 
-// absentAfter is when those who have not answered one request to all are looked
-// for: the server says of a message to one node that nobody is there, and not of
-// one to many.
-const absentAfter = 25 * time.Millisecond
+const (
+	// absentAfter is when those who have not answered one request to all are looked
+	// for: the server says of a message to one node that nobody is there, and not
+	// of one to many.
+	absentAfter = 25 * time.Millisecond
+	// absentGrace is how long a node that is not there has for its answer: its
+	// connection may be on its way back.
+	absentGrace = dropGrace
+)
 
 // collection is one Gather on its way.
 type collection struct {
@@ -26,10 +31,10 @@ type collection struct {
 
 	in     *replies
 	g      *gathering  // who is asked
-	toAll  bool        // by one request to all
 	until  []time.Time // by node: when it is given up, if before end; nil is none of them
 	done   []bool      // by node: its pair was yielded
 	left   int         // how many are not done
+	moved  bool        // next is another time
 	look   time.Time   // when those who have not answered are looked for; zero is never
 	failed []failure   // known from the start
 
@@ -90,9 +95,10 @@ func (c *collection) begin(ctx context.Context, to Many, m Raw, o GatherOptions)
 	if c.in == nil || !r.nc.IsConnected() {
 		return nats.ErrDisconnected
 	}
-	c.g = c.in.gather(nodes)
+	toAll := t.where == nil && t.to != toNodes && len(nodes) > 1
+	c.g = c.in.gather(nodes, toAll)
 	c.done, c.left = make([]bool, len(nodes)), len(nodes)
-	if t.where == nil && t.to != toNodes && len(nodes) > 1 {
+	if toAll {
 		return c.askAll(t, m, h)
 	}
 	return c.askEach(m, h)
@@ -134,7 +140,6 @@ func (c *collection) askAll(t target, m Raw, h nats.Header) error {
 		}
 		h[wire.HeaderExcept] = []string{c.r.id}
 	}
-	c.toAll = true
 	err := c.r.publishCore(c.r.cluster.CallAll(c.kind), c.g.replyOfAll(), h, m.Data)
 	if errors.Is(err, ErrUnknown) {
 		c.fail(err)
@@ -215,21 +220,23 @@ func (c *collection) collect(ctx context.Context) {
 		if ok = c.takeArrived(); !ok || c.left == 0 {
 			return
 		}
+		if c.moved {
+			c.moved = false
+			timer.Reset(time.Until(c.next()))
+		}
 		select {
 		case a := <-c.g.answers:
 			ok = c.take(a)
 		case <-c.departures:
 			ok = c.departed()
-			timer.Reset(time.Until(c.next()))
 		case <-c.back:
 			c.back = nil
 			if end := time.Now().Add(dropGrace); end.Before(c.end) {
-				c.end, c.late = end, errDropped
-				timer.Reset(time.Until(c.next()))
+				c.end, c.late, c.moved = end, errDropped, true
 			}
 		case <-timer.C:
 			ok = c.expired(time.Now())
-			timer.Reset(time.Until(c.next()))
+			c.moved = true
 		case <-ctx.Done():
 			ok = c.giveUp(ctxReason(ctx))
 		case <-c.in.closed:
@@ -244,11 +251,11 @@ func (c *collection) take(a gathered) bool {
 		if c.done[a.node] {
 			return true
 		}
-		node := c.g.nodes[a.node].ID
-		body, err := decodeAnswer(a.msg, node, c.kind)
-		if c.toAll && isNoResponders(a.msg) {
-			err = unknown(fmt.Errorf("node %s: %w", node, nats.ErrNoResponders)) // of lookForAbsent
+		if a.msg == nil {
+			c.missed(a.node)
+			return true
 		}
+		body, err := decodeAnswer(a.msg, c.g.nodes[a.node].ID, c.kind)
 		return c.settle(a.node, body, err)
 	}
 	for i, p := range c.g.nodes {
@@ -257,6 +264,28 @@ func (c *collection) take(a gathered) bool {
 		}
 	}
 	return true
+}
+
+// missed gives a node that is not there a moment. One that leaves may not listen
+// any more while it still works: its end is for departed to see.
+func (c *collection) missed(i int) {
+	p := c.r.peers.Load().byID[c.g.nodes[i].ID]
+	if p == nil || p.Draining || c.ends(i) {
+		return
+	}
+	c.endAt(i, absentGrace)
+}
+
+// ends reports whether it is known when node i is given up.
+func (c *collection) ends(i int) bool { return c.until != nil && !c.until[i].IsZero() }
+
+// endAt gives node i up after d.
+func (c *collection) endAt(i int, d time.Duration) {
+	if c.until == nil {
+		c.until = make([]time.Time, len(c.g.nodes))
+	}
+	c.until[i] = time.Now().Add(d)
+	c.moved = true
 }
 
 // takeArrived takes the answers that are there: they go before any reason to
@@ -289,16 +318,15 @@ func (c *collection) departed() bool {
 	}
 	view := c.r.peers.Load()
 	for i, p := range c.g.nodes {
-		if c.done[i] || c.until != nil && !c.until[i].IsZero() {
+		if c.done[i] {
 			continue
 		}
 		select {
 		case <-p.gone:
 			if view.byID[p.ID] == nil {
-				if c.until == nil {
-					c.until = make([]time.Time, len(c.g.nodes))
+				if !c.ends(i) {
+					c.endAt(i, leaveGrace)
 				}
-				c.until[i] = time.Now().Add(leaveGrace)
 			} else if !c.settle(i, Raw{}, unknown(errGone(p))) {
 				return false
 			}
@@ -337,7 +365,12 @@ func (c *collection) expired(now time.Time) bool {
 		if c.done[i] || until.IsZero() || now.Before(until) {
 			continue
 		}
-		if !c.settle(i, Raw{}, unknown(errGone(c.g.nodes[i]))) {
+		p := c.g.nodes[i]
+		reason := errGone(p)
+		if c.r.peers.Load().byID[p.ID] != nil { // of missed
+			reason = fmt.Errorf("node %s: %w", p.ID, nats.ErrNoResponders)
+		}
+		if !c.settle(i, Raw{}, unknown(reason)) {
 			return false
 		}
 	}

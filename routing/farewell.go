@@ -199,19 +199,8 @@ func (r *replies) deliverFarewell(m *nats.Msg) {
 	for _, token := range f.Got {
 		got[token] = true
 	}
-	lost := func(number uint64, asked time.Time, tokens ...string) bool {
-		if number > f.Last {
-			return true
-		}
-		if !asked.After(since) {
-			return false
-		}
-		for _, token := range tokens {
-			if got[token] {
-				return false
-			}
-		}
-		return true
+	lost := func(number uint64, asked time.Time, token string) bool {
+		return number > f.Last || asked.After(since) && !got[token]
 	}
 	meant := func(p *peer) bool { return p != nil && p.ID == f.Node && p.Incarnation == f.Incarnation }
 	for i := range r.shards {
@@ -225,7 +214,11 @@ func (r *replies) deliverFarewell(m *nats.Msg) {
 		}
 		for number, g := range s.gatherings {
 			for n, p := range g.nodes {
-				if meant(p) && lost(number, g.asked, g.reply(n)[len(r.prefix):], g.replyOfAll()[len(r.prefix):]) {
+				reply := g.replyOfAll()
+				if !g.toAll {
+					reply = g.reply(n)
+				}
+				if meant(p) && lost(number, g.asked, reply[len(r.prefix):]) {
 					g.put(n, refusal(m.Subject, wire.RefusedLeaving))
 				}
 			}

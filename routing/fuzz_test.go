@@ -101,7 +101,7 @@ func FuzzFarewell(f *testing.F) {
 		const base = "catga.c.inbox.a.1."
 		r := newReplies(base)
 		w, _ := r.awaitPeer(&peer{Peer: Peer{ID: "b", Incarnation: 7}}, time.Now())
-		g := r.gather([]*peer{{Peer: Peer{ID: "b", Incarnation: 7}}, {Peer: Peer{ID: "z", Incarnation: 7}}})
+		g := r.gather([]*peer{{Peer: Peer{ID: "b", Incarnation: 7}}, {Peer: Peer{ID: "z", Incarnation: 7}}}, false)
 		r.deliver(&nats.Msg{Subject: base + wire.FarewellToken, Data: data})
 		ended := r.take(w.number) == nil
 		var said farewell

@@ -174,7 +174,7 @@ func TestGatherFromWhoIsNotThere(t *testing.T) {
 			at      time.Duration
 			outcome error
 		}{
-			{All(), absentAfter, ErrUnknown},
+			{All(), absentAfter + absentGrace, ErrUnknown},
 			{Nodes("a", "ghost", "slow"), 0, ErrNotDelivered},
 		} {
 			runs = 0
@@ -191,6 +191,36 @@ func TestGatherFromWhoIsNotThere(t *testing.T) {
 			if p := got[2]; p.node != "slow" || p.err != nil || p.at < time.Second {
 				t.Errorf("%+v", p)
 			}
+		}
+	})
+}
+
+// TestGatherFromWhoStopsToListen: a node that leaves does not listen any more and
+// still works: its answer counts. So does that of one whose connection is away
+// while it is looked for.
+func TestGatherFromWhoStopsToListen(t *testing.T) {
+	natstest.Bubble(t, func(t *testing.T) {
+		w := newTown(t)
+		a := w.node("a", nil)
+		work := func(d time.Duration, id string) func(*Router) {
+			return answering(func(context.Context, *Msg[Raw]) (Raw, error) {
+				time.Sleep(d) // the work
+				return Raw{Data: []byte(id)}, nil
+			}, "k")
+		}
+		leaves := w.node("leaves", work(2*time.Second, "leaves"))
+		away := w.node("away", work(absentAfter+absentGrace/2, "away"))
+		w.open()
+		draining := up("leaves", 2, "k")
+		draining.Peer.Draining = true
+		time.AfterFunc(absentAfter/2, func() {
+			w.tell(draining)
+			for _, r := range []*Router{leaves, away} {
+				r.calls.dispatcher.unsubscribe()
+			}
+		})
+		if got := bodies(t, gather(t.Context(), a, All(), Raw{Name: "k"})); got != "away leaves" {
+			t.Error(got)
 		}
 	})
 }

@@ -14,7 +14,7 @@ import (
 
 // gathering is one Gather that waits: the nodes that were asked, and what has
 // arrived of them. Each node answers once: a second answer, and one of anybody
-// else, is dropped. So there is room for every answer, and the inbox never
+// else, is dropped, and so is a second word that it is not there. So there is room for every answer, and the inbox never
 // blocks.
 //
 // Shape of a reply subject: that of a call, then "-" and the number of the node;
@@ -28,15 +28,18 @@ type gathering struct {
 	answers chan gathered
 	asked   time.Time
 
-	mu    sync.Mutex
-	heard []bool // by node
-	none  bool   // it was heard that nobody is there
+	toAll bool // by one request; then a word about one node is that it is not there
+
+	mu     sync.Mutex
+	heard  []bool // by node
+	absent []bool // by node: it was heard that it is not there
+	none   bool   // it was heard that nobody is there
 }
 
 // gathered is what has arrived for a gathering.
 type gathered struct {
-	node int // or everybody
-	msg  *nats.Msg
+	node int       // or everybody
+	msg  *nats.Msg // nil says that the node is not there
 }
 
 const (
@@ -48,14 +51,16 @@ const (
 )
 
 // gather registers a gathering. Every gather is followed by one endGather.
-func (r *replies) gather(nodes []*peer) *gathering {
+func (r *replies) gather(nodes []*peer, toAll bool) *gathering {
 	number := r.calls.Add(1)
 	g := &gathering{
 		number:  number,
 		subject: r.subject(number),
 		nodes:   nodes,
-		answers: make(chan gathered, len(nodes)+1),
+		toAll:   toAll,
+		answers: make(chan gathered, 2*len(nodes)+1),
 		heard:   make([]bool, len(nodes)),
+		absent:  make([]bool, len(nodes)),
 		asked:   time.Now(),
 	}
 	s := r.shard(number)
@@ -88,6 +93,10 @@ func (r *replies) deliverGathered(number string, mark byte, node string, m *nats
 		return
 	}
 	switch {
+	case mark == gatherMark && g.toAll:
+		if isNoResponders(m) {
+			g.miss(g.numbered(node))
+		}
 	case mark == gatherMark:
 		g.put(g.numbered(node), m)
 	case node != "": // nobody's
@@ -117,6 +126,19 @@ func (g *gathering) put(i int, m *nats.Msg) {
 	if !*heard {
 		*heard = true
 		g.answers <- gathered{node: i, msg: m}
+	}
+}
+
+// miss takes the word that a node is not there. It may have answered before.
+func (g *gathering) miss(i int) {
+	if i == nobody {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.absent[i] {
+		g.absent[i] = true
+		g.answers <- gathered{node: i}
 	}
 }
 

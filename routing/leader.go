@@ -70,6 +70,9 @@ func (d *dispatcher) lead(l *leader) {
 				l.bundle, l.rest = m, m.Data
 				continue
 			}
+			if m.Header != nil && !d.r.isFor(m.Header) {
+				continue
+			}
 			if m.Reply != "" {
 				last = d.callers.note(m.Reply, last, d.leaving.Load())
 			}
@@ -97,7 +100,7 @@ func (d *dispatcher) next(l *leader) *nats.Msg {
 		return nil
 	}
 	l.rest = rest
-	l.part = nats.Msg{Subject: l.bundle.Subject, Reply: l.bundle.Reply, Header: l.bundle.Header, Data: data, Sub: l.bundle.Sub}
+	l.part = nats.Msg{Subject: l.bundle.Subject, Reply: l.bundle.Reply, Data: data, Sub: l.bundle.Sub}
 	return &l.part
 }
 
@@ -107,13 +110,13 @@ func (l *leader) own(m *nats.Msg) *nats.Msg {
 	if m != &l.part {
 		return m
 	}
-	return &nats.Msg{Subject: m.Subject, Reply: m.Reply, Header: m.Header, Data: m.Data, Sub: m.Sub}
+	return &nats.Msg{Subject: m.Subject, Reply: m.Reply, Data: m.Data, Sub: m.Sub}
 }
 
 // take handles one message; it returns false when l is not the leader any more.
 func (d *dispatcher) take(l *leader, m *nats.Msg, now *time.Time) bool {
 	s := d.subs[m.Sub]
-	if s == nil || m.Header != nil && !d.r.isFor(m.Header) {
+	if s == nil {
 		return true
 	}
 	switch s.enter(m, l) {

@@ -137,7 +137,7 @@ func FuzzReplyToken(f *testing.F) {
 		if wantsAnswer("") || wantsAnswer(wire.CastReply("n1")) || !wantsAnswer(r.subject(n)) {
 			t.Fatal("who wants an answer")
 		}
-		g := r.gather([]*peer{{}, {}})
+		g := r.gather([]*peer{{}, {}}, false)
 		defer r.endGather(g)
 		r.deliver(&nats.Msg{Subject: token})
 		if len(g.answers) > 0 {

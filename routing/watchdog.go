@@ -54,7 +54,7 @@ func (d *dispatcher) guard() {
 		switch {
 		case l != last || at != lastAt:
 			idle = 0
-		case at%2 == 1:
+		case at%2 == 1 && at != deposed:
 			idle = 0
 			if l.at.CompareAndSwap(at, deposed) {
 				// The next of the kind do not have to hang as well to be known as slow.

@@ -230,7 +230,8 @@ func CallerUnder(root, reply string) (id string, ok bool) {
 }
 
 // CastReply is the reply subject of an at-most-once message of node id. Nobody
-// answers it: it only tells who sent, and is short because each of them has it.
+// answers it: it only tells who sent, and is short because each of them has it. An
+// answer to a request to many has it, too.
 func CastReply(id string) string { return castRoot + id }
 
 // BundleReply is the reply subject of a bundle of them.
