@@ -230,7 +230,7 @@ func TestBundleGoesOnWhenTheLeaderEnds(t *testing.T) {
 		got = append(got, <-ran)
 	}
 	w.sync("b")
-	if slices.Sort(got); !slices.Equal(got, want) || string(<-ran) != "sync" || len(ran) > 0 {
+	if slices.Sort(got); !slices.Equal(got, want) || <-ran != "sync" || len(ran) > 0 {
 		t.Errorf("ran %v and %d more", got, len(ran))
 	}
 }
