@@ -32,9 +32,10 @@ type Answer[R any] = routing.Answer[R]
 // ErrNotDelivered (it is no member, does not handle the kind, is busy or is
 // leaving; of Nodes and selectors, it is not there) or ErrUnknown (it was lost or
 // left before it answered; of All and Others, it is not there any more; or ctx
-// ended; without a deadline that is after 30 s). No node is asked twice. The error of a pair without a Node is that of the whole and the only
-// one, ErrNotDelivered: nobody was asked, for nobody handles the kind
-// (ErrNoHandler), the selector is none, and so on.
+// ended; without a deadline that is after 30 s). No node is asked twice. The error
+// of a pair without a Node is that of the whole and the only one, ErrNotDelivered:
+// nobody was asked, for nobody handles the kind (ErrNoHandler), the selector is
+// none, and so on.
 //
 // The request, and each answer, may be as large as the server takes. Answers wait
 // in memory until the loop takes them: at most one of each node.

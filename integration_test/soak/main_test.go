@@ -23,7 +23,7 @@ var (
 	length   = flag.Duration("soak", 20*time.Second, "for how long there are faults")
 	seed     = flag.Uint64("seed", 0, "of the script of faults; 0 = another one each time")
 	logs     = flag.String("logs", "", "a folder for the logs of the nodes")
-	rounds   = flag.Int("rounds", 3, "of servers that fail")
+	rounds   = flag.Int("rounds", 4, "of servers that fail: an even number has the leader of the records fail in half of them")
 	members  = flag.Int("members", 8, "of the rounds")
 	numNodes = flag.Int("nodes", 6, "how many nodes there are")
 )

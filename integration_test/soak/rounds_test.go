@@ -19,12 +19,7 @@ import (
 // deathLimit is how long after a crash everybody must have seen it although a
 // server fails at the same time, or after the only server is back; the median of
 // the rounds is held against it, because an election of the servers may fail once.
-// Of three rounds beside other tests it may fail in two: fewer than manyRounds are
-// held against twice the time.
-const (
-	deathLimit = 12 * time.Second
-	manyRounds = 10
-)
+const deathLimit = 12 * time.Second
 
 // A NATS server fails, and a second later a node crashes: that node is Lost in
 // time, and nobody else.
@@ -68,12 +63,8 @@ func TestServersThatFailBuryNobody(t *testing.T) {
 			median := (times[(len(times)-1)/2] + times[len(times)/2]) / 2
 			t.Logf("%d rounds with %d nodes: nobody else Lost; the crash seen by all after %v, median %v, worst %v",
 				len(times), *members, times[0].Round(time.Millisecond), median.Round(time.Millisecond), times[len(times)-1].Round(time.Millisecond))
-			limit := deathLimit
-			if *rounds < manyRounds {
-				limit *= 2
-			}
-			if median > limit {
-				t.Errorf("the crash was seen by all after %v (median), %v at most", median, limit)
+			if median > deathLimit {
+				t.Errorf("the crash was seen by all after %v (median), %v at most", median, deathLimit)
 			}
 		})
 	}
