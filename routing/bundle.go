@@ -56,11 +56,14 @@ type bundles struct {
 	mu      sync.Mutex
 	open    []*address // with a bundle: one for a node at most
 	running bool       // a goroutine is about to send them
+	closed  bool       // nothing waits any more: each message leaves alone
 	lost    int        // how many could not leave and nobody was told of, and why
 	why     error
+	wg      sync.WaitGroup // that goroutine
 }
 
-// send sends data, or keeps it for a moment. The error is an outcome.
+// send sends data, or keeps it for a moment. The error is an outcome. The lock is
+// held while nats.go takes the bytes, which is what keeps the order; so does its own.
 func (b *bundles) send(a *address, data []byte) error {
 	b.mu.Lock()
 	defer b.unlock()
@@ -73,7 +76,7 @@ func (b *bundles) send(a *address, data []byte) error {
 		now := time.Since(b.born)
 		follows := now-a.last < bundleWithin
 		a.last = now
-		if alone || !follows || b.nc.MaxPayload() < 2*bundleSize {
+		if alone || !follows || b.closed || b.nc.MaxPayload() < 2*bundleSize {
 			b.leaveTo("")
 			return coreOutcome(b.nc.PublishRequest(a.subject, b.reply, data), data, nil)
 		}
@@ -104,12 +107,12 @@ func (b *bundles) begin(a *address) {
 	b.waiting.Store(true)
 	if !b.running {
 		b.running = true
-		go func() {
+		b.wg.Go(func() {
 			b.mu.Lock()
 			defer b.unlock()
 			b.running = false
 			b.leaveTo("")
-		}()
+		})
 	}
 }
 
@@ -127,6 +130,15 @@ func (b *bundles) flush() {
 		defer b.unlock()
 		b.leaveTo("")
 	}
+}
+
+// close sends what waits, and returns when nobody is about to send any more.
+func (b *bundles) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.leaveTo("")
+	b.unlock()
+	b.wg.Wait()
 }
 
 // leaveTo sends what waits for the node, or for all; b.mu is held.

@@ -14,8 +14,8 @@ import (
 
 // gathering is one Gather that waits: the nodes that were asked, and what has
 // arrived of them. Each node answers once: a second answer, and one of anybody
-// else, is dropped, and so is a second word that it is not there. So there is room for every answer, and the inbox never
-// blocks.
+// else, is dropped, and so is a second word that it is not there. So there is room
+// for every answer, and the inbox never blocks.
 //
 // Shape of a reply subject: that of a call, then "-" and the number of the node;
 // or "=", where one request went to all of them: each answer has a reply subject

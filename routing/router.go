@@ -260,7 +260,7 @@ func (r *Router) Close() error {
 	r.setPhase(phaseClosed)
 	r.mu.Unlock()
 	r.cancel(ErrClosed)
-	r.bundles.flush()
+	r.bundles.close()
 	r.closeDurable()
 	r.closeCalls()
 	r.wg.Wait()
