@@ -34,6 +34,16 @@ func heard(t *testing.T, m *nats.Msg) (bodies []string) {
 	return bodies
 }
 
+// listens subscribes, and returns when the server knows of it.
+func listens(t *testing.T, nc *nats.Conn, subject string) *nats.Subscription {
+	t.Helper()
+	sub, err := nc.SubscribeSync(subject)
+	if err != nil || nc.Flush() != nil {
+		t.Fatal(subject, err)
+	}
+	return sub
+}
+
 // TestCastsLeaveInOrder: whatever a node sends on core NATS is on the wire in
 // the order in which it was sent, in bundles or not.
 func TestCastsLeaveInOrder(t *testing.T) {
@@ -118,13 +128,7 @@ func TestCastAloneIsPlain(t *testing.T) {
 	w.node("b", answering(named("b"), "k"))
 	a := w.open()
 	nc := w.conn()
-	sub, err := nc.SubscribeSync("catga.c.call.node.b.k")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	sub := listens(t, nc, "catga.c.call.node.b.k")
 	for range 10 {
 		if err := a.Send(t.Context(), To("b"), Raw{Name: "k", Data: []byte("x")}, SendOptions{AtMostOnce: true}); err != nil {
 			t.Fatal(err)
@@ -309,13 +313,7 @@ func TestBundleIsNotLeftBehind(t *testing.T) {
 			w.node("c", answering(named("c"), "k"))
 			w.open()
 			nc := w.conn()
-			sub, err := nc.SubscribeSync("catga.c.call.node.b.k")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := nc.Flush(); err != nil {
-				t.Fatal(err)
-			}
+			sub := listens(t, nc, "catga.c.call.node.b.k")
 			kept(t, a)
 			if err := end(a, w.conn()); err != nil {
 				t.Fatal(err)

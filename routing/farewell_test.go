@@ -106,10 +106,7 @@ func TestFarewellEndsWhatNeverArrived(t *testing.T) {
 			b := up("b", 7, "who")
 			w.tell(b)
 			nc := w.conn()
-			sub, err := nc.SubscribeSync("catga.c.call.node.b.who")
-			if err != nil || nc.Flush() != nil {
-				t.Fatal(err)
-			}
+			sub := listens(t, nc, "catga.c.call.node.b.who")
 			end := make(chan error, 1)
 			go func() {
 				_, err := a.Call(context.Background(), To("b"), Raw{Name: "who"}, CallOptions{})
@@ -150,6 +147,79 @@ func TestFarewellEndsWhatNeverArrived(t *testing.T) {
 				t.Errorf("%v, want %v", err, want)
 			}
 		})
+	}
+}
+
+// A request to all that never arrived is known to be lost by a farewell, too; that
+// the node was looked for does not count as its arrival.
+func TestFarewellOfARequestToAll(t *testing.T) {
+	for _, arrived := range []bool{false, true} {
+		w := newTown(t)
+		a := w.node("a", nil)
+		w.open()
+		b := up("b", 7, "who")
+		w.tell(b, up("z", 8, "who"))
+		nc := w.conn()
+		all := listens(t, nc, "catga.c.call.all.who")
+		looked := listens(t, nc, "catga.c.call.node.b.who") // and so it is not missed
+		listens(t, nc, "catga.c.call.node.z.who")
+		got := make(chan error, 1)
+		go func() {
+			for g, err := range a.Gather(context.Background(), All(), Raw{Name: "who"}, GatherOptions{}) {
+				if g.Node == "b" {
+					got <- err
+					return
+				}
+			}
+		}()
+		m, err := all.NextMsgWithContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		look, err := looked.NextMsgWithContext(t.Context())
+		if err != nil || isFor(look.Header, "b", nil) {
+			t.Fatal(look, err)
+		}
+		base := a.cluster.InboxPrefix("a", 1)
+		token := m.Reply[len(base)+stemLength:]
+		f := farewell{
+			Node: "b", Incarnation: 7, Stem: m.Reply[len(base) : len(base)+stemLength],
+			Last: leadingNumber(token), For: time.Hour, Got: []string{look.Reply[len(base)+stemLength:]},
+		}
+		want := ErrNotDelivered
+		if arrived {
+			f.Got, want = append(f.Got, token), ErrUnknown
+		}
+		data, err := json.Marshal(f)
+		if err := errors.Join(err, nc.Publish(base+wire.FarewellToken, data), nc.Flush(), a.nc.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		if arrived {
+			w.tell(lost(b))
+		}
+		if err := <-got; !errors.Is(err, want) {
+			t.Errorf("arrived %v: %v, want %v", arrived, err, want)
+		}
+	}
+}
+
+// What is for another node, and what looks for this one, has not arrived.
+func TestFarewellKnowsOnlyWhatIsMeant(t *testing.T) {
+	w := newTown(t)
+	w.node("a", nil)
+	b := w.node("b", answering(named("b"), "k"))
+	w.open()
+	nc := w.conn()
+	if err := nc.PublishMsg(&nats.Msg{
+		Subject: "catga.c.call.node.b.k", Reply: "catga.c.inbox.a.1.abcdefgh7-0", Header: nats.Header{wire.HeaderOnly: {""}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nc.RequestWithContext(t.Context(), "catga.c.call.node.b.k", nil); err != nil {
+		t.Fatal(err)
+	}
+	if known := b.calls.dispatcher.callers.farewells(farewell{}); len(known) > 0 {
+		t.Errorf("arrived: %+v", known)
 	}
 }
 
